@@ -1,0 +1,194 @@
+"""The journal folded into what a sweep has done so far: phases, trials, their curves, the verdict.
+
+Everything that looks at a sweep (status, live view, report, MLflow writer, narrowing, the Python API) folds the same
+lines with the same `History.apply`, incrementally or at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps.journal import Line, read
+from sweeps.space import Change, Config, Space
+from sweeps.spec import SweepSpec
+
+Mode = Literal["min", "max"]
+Status = Literal["RUNNING", "FINISHED", "INFEASIBLE", "FAILED", "INTERRUPTED"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One report: the metrics after an epoch."""
+
+    epoch: int
+    metrics: dict[str, float]
+    at: float
+    seconds: float
+    attempt: int
+    checkpoint: str | None
+
+
+@dataclass
+class TrialHistory:
+    """One trial: its config, its curve, how it ended."""
+
+    trial: str
+    phase: str
+    role: str
+    """`baseline`, `sobol`, `tpe`, `old_space`, `grid`, or in confirm the trial whose config runs again."""
+    config: Config
+    fidelity: dict[str, Any]
+    """`epochs`, `data_fraction`, `seed`."""
+    started: float
+    attempt: int = 1
+    epochs: list[Epoch] = field(default_factory=list)
+    failures: list[Line] = field(default_factory=list)
+    status: Status = "RUNNING"
+    reason: str = ""
+    """Why it ended: `all epochs`, `rung 3`, `non-finite val/loss`, an error's text."""
+    ended: float | None = None
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """(epoch, value) of every report that has the metric."""
+        return [(e.epoch, e.metrics[metric]) for e in self.epochs if metric in e.metrics]
+
+    def value_at(self, metric: str, epoch: int) -> float | None:
+        """The metric reported after that epoch, None when there is none."""
+        return next((value for at, value in self.curve(metric) if at == epoch), None)
+
+    def best(self, metric: str, mode: Mode) -> tuple[int, float] | None:
+        """(epoch, value) of the best finite report, the earliest of equals; None when there is none."""
+        finite = [(epoch, value) for epoch, value in self.curve(metric) if math.isfinite(value)]
+        if not finite:
+            return None
+        return min(finite, key=lambda point: (point[1] if mode == "min" else -point[1], point[0]))
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The newest checkpoint that the journal names."""
+        return next((e.checkpoint for e in reversed(self.epochs) if e.checkpoint), None)
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds that the trial worked in its slots."""
+        return sum(e.seconds for e in self.epochs)
+
+
+@dataclass
+class PhaseHistory:
+    """One phase: the space it searched, how that came about, its end."""
+
+    phase: str
+    kind: str
+    space: Space
+    changes: list[Change]
+    """What became of each parameter's range on entering this phase; empty when the space is the spec's."""
+    comparison: dict[str, Any] | None
+    """The fidelity and the number of trials that the changes rest on."""
+    trials: int
+    """Planned trials."""
+    started: float
+    ended: float | None = None
+    reason: str = ""
+
+
+@dataclass
+class History:
+    """A sweep so far."""
+
+    folder: Path
+    spec: SweepSpec | None = None
+    header: Line = field(default_factory=dict)
+    """The newest `sweep` line: versions, git, hardware, slots."""
+    plans: list[Line] = field(default_factory=list)
+    phases: dict[str, PhaseHistory] = field(default_factory=dict)
+    trials: dict[str, TrialHistory] = field(default_factory=dict)
+    decisions: list[Line] = field(default_factory=list)
+    findings: list[Line] = field(default_factory=list)
+    verdict: Line | None = None
+    end: Line | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> History:
+        """The history of the sweep in a folder. Raises JournalError when its journal is damaged."""
+        history = cls(folder)
+        history.extend(read(folder))
+        return history
+
+    def extend(self, lines: Iterable[Line]) -> None:
+        """Fold further lines in."""
+        for line in lines:
+            self.apply(line)
+
+    def apply(self, line: Line) -> None:
+        """Fold one line in; kinds that this version does not know are left alone."""
+        kind = line["kind"]
+        if kind == "sweep":
+            self.header, self.spec, self.end = line, SweepSpec.model_validate(line["spec"]), None
+        elif kind == "plan":
+            self.plans.append(line)
+        elif kind == "phase":
+            changes = [Change.model_validate(change) for change in line["changes"]]
+            self.phases[line["phase"]] = PhaseHistory(
+                line["phase"],
+                line["phase_kind"],
+                Space.model_validate(line["space"]),
+                changes,
+                line["comparison"],
+                line["trials"],
+                line["at"],
+            )
+        elif kind == "trial":
+            known = self.trials.get(line["trial"])
+            if known:
+                known.attempt, known.status, known.ended = line["attempt"], "RUNNING", None
+            else:
+                self.trials[line["trial"]] = TrialHistory(
+                    line["trial"],
+                    line["phase"],
+                    line["role"],
+                    line["config"],
+                    line["fidelity"],
+                    line["at"],
+                    line["attempt"],
+                )
+        elif kind == "report":
+            metrics = {name: float(value) for name, value in line["metrics"].items()}
+            self.trials[line["trial"]].epochs.append(
+                Epoch(line["epoch"], metrics, line["at"], line["seconds"], line["attempt"], line["checkpoint"])
+            )
+        elif kind == "decision":
+            self.decisions.append(line)
+        elif kind == "failure":
+            self.trials[line["trial"]].failures.append(line)
+        elif kind == "finding":
+            self.findings.append(line)
+        elif kind == "verdict":
+            self.verdict = line
+        elif kind == "end" and "trial" in line:
+            trial = self.trials[line["trial"]]
+            trial.status, trial.reason, trial.ended = line["status"], line["reason"], line["at"]
+        elif kind == "end" and "phase" in line:
+            phase = self.phases[line["phase"]]
+            phase.ended, phase.reason = line["at"], line["reason"]
+        elif kind == "end":
+            self.end = line
+
+    @cached_property
+    def name(self) -> str:
+        """The sweep's name: that of its folder."""
+        return self.folder.name
+
+    def of_phase(self, phase: str) -> list[TrialHistory]:
+        """The phase's trials in the order they began."""
+        return [trial for trial in self.trials.values() if trial.phase == phase]
+
+    @property
+    def status(self) -> str:
+        """RUNNING until the journal has the sweep's end."""
+        return self.end["status"] if self.end else "RUNNING"

@@ -1,0 +1,164 @@
+"""The journal: everything that happens in a sweep, one JSON line each, appended by the driver, its only writer.
+
+MLflow, the live view, the report and diagnosis read it; none reads another. A line is `{kind, at, …}`, `at` in unix
+seconds, and is never changed once written. Kinds and what they carry besides:
+
+    sweep      name, spec, generation, git, versions, hardware, began       a driver starts
+    plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring
+    phase      phase, phase_kind, space, changes, comparison, trials        a phase begins with this space, and why
+    trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
+    report     trial, attempt, epoch, metrics, checkpoint, seconds          an epoch ended
+    decision   trial, epoch, rung, value, cutoff, decision                  a scheduler judged a trial at a rung
+    failure    trial, attempt, failure_kind, error, message, traceback, log an attempt did not end well
+    finding    finding, severity, message                                   something a person should know
+    verdict    verdict, winner, arms, comparisons, test                     what the confirm phase showed
+    end        (trial | phase | neither), status, reason, …                 a trial, a phase or the sweep ended
+
+Non-finite metric values are the strings "nan", "inf", "-inf", so that every line is strict JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import JournalError, StorageError
+
+Line = dict[str, Any]
+SYNCED = frozenset({"sweep", "plan", "phase", "decision", "failure", "verdict", "end"})
+"""Kinds that are on disk before the driver goes on; reports and trials follow with the next of them."""
+
+
+def storage_folder(storage: str) -> Path:
+    """The folder that holds sweeps, absolute. Raises StorageError when it cannot be one."""
+    if "://" in storage and not storage.startswith("file://"):
+        scheme = storage.split("://")[0]
+        raise StorageError(
+            f"storage: {scheme}:// is not supported by this version. Give a folder that all nodes mount."
+        )
+    path = Path(storage.removeprefix("file://")).expanduser().absolute()
+    if path.exists() and not path.is_dir():
+        raise StorageError(f"storage: {path} is a file. Give a folder.")
+    return path
+
+
+def new_sweep_folder(storage: Path, name: str) -> Path:
+    """Make the folder of a new sweep, `<name>-<date>-<time>`, never one that is there. Raises StorageError."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        folder = storage / f"{stem}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StorageError(
+                f"storage: cannot make {folder}: {error.strerror}. Check the path and its permissions."
+            ) from None
+    raise StorageError(f"storage: {storage} already holds a hundred sweeps called {stem}. Wait a second.")
+
+
+def find_sweep(path: str | Path, storage: str = "./runs") -> Path:
+    """The folder of a sweep given by path, or by name under `storage`. Raises StorageError when there is none."""
+    for folder in (Path(path).expanduser(), storage_folder(storage) / path):
+        if (folder / "journal").is_dir():
+            return folder.absolute()
+    raise StorageError(f"there is no sweep at {path}, nor under {storage}. Give the folder that `sweeps run` printed.")
+
+
+class Journal:
+    """The driver's pen. Claims the next generation of the sweep's journal by creating its file."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises JournalError when the journal cannot be written."""
+        directory = folder / "journal"
+        try:
+            directory.mkdir(exist_ok=True)
+            self.generation = 1 + max((int(p.name.split("-")[0]) for p in directory.glob("*.jsonl")), default=0)
+            self.path = directory / f"{self.generation:04d}-0000.jsonl"
+            self._file = open(self.path, "xb")  # noqa: SIM115  (open for the driver's life)
+        except OSError as error:
+            raise JournalError(f"journal: cannot write in {directory}: {error.strerror}") from error
+
+    def append(self, kind: str, **fields: Any) -> Line:
+        """Write one line and return it. Raises JournalError when the storage refuses it."""
+        line: Line = {"kind": kind, "at": time.time(), **fields}
+        try:
+            self._file.write(json.dumps(finite(line), allow_nan=False, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            if kind in SYNCED:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise JournalError(
+                f"journal: cannot write {self.path}: {error.strerror}. Free space or mend the storage."
+            ) from error
+        return line
+
+    def close(self) -> None:
+        """Close the file; the journal stays readable."""
+        self._file.close()
+
+
+class JournalReader:
+    """Reads a journal as it grows: each `poll` gives the complete lines that are new since the last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.directory = folder / "journal"
+        self._offsets: dict[str, int] = {}
+
+    def poll(self) -> list[Line]:
+        """New lines in the order they were written. Raises JournalError for a damaged line that is not a file's last.
+
+        A last line without its end is being written, or was cut by a crash: it is left for the next poll.
+        """
+        lines: list[Line] = []
+        for path in sorted(self.directory.glob("*.jsonl")):
+            offset = self._offsets.get(path.name, 0)
+            if path.stat().st_size <= offset:
+                continue
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data = file.read()
+            end = data.rfind(b"\n") + 1
+            for number, raw in enumerate(data[:end].splitlines(), 1):
+                try:
+                    lines.append(json.loads(raw))
+                except ValueError as error:
+                    raise JournalError(
+                        f"journal: {path}, line {number} after byte {offset} is damaged: {error}"
+                    ) from error
+            self._offsets[path.name] = offset + end
+        return lines
+
+
+def read(folder: Path) -> list[Line]:
+    """All complete lines of a sweep's journal."""
+    return JournalReader(folder).poll()
+
+
+def follow(folder: Path, interval_s: float = 0.5) -> Iterator[list[Line]]:
+    """Batches of new lines for ever, an empty one every `interval_s` when nothing happens."""
+    reader = JournalReader(folder)
+    while True:
+        lines = reader.poll()
+        yield lines
+        if not lines:
+            time.sleep(interval_s)
+
+
+def finite(value: Any) -> Any:
+    """The value with non-finite floats as strings, so that it is strict JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return value

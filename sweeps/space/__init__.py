@@ -1,0 +1,20 @@
+"""What may be tried: domains, conditions, the playbook's ranges; decode, encode, narrow."""
+
+from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo
+from sweeps.space.narrow import Change, narrow
+from sweeps.space.playbook import PLAYBOOK
+from sweeps.space.space import Config, Space
+
+__all__ = [
+    "PLAYBOOK",
+    "Change",
+    "Choice",
+    "Config",
+    "Constant",
+    "Domain",
+    "Float",
+    "Int",
+    "PowersOfTwo",
+    "Space",
+    "narrow",
+]

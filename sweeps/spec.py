@@ -1,0 +1,333 @@
+"""The spec of a sweep: one frozen, typed document, the same from YAML and from Python.
+
+`read_spec("sweep.yaml")` and `SweepSpec(trainable=..., space=..., ...)` validate alike and raise SpecError, which
+names the key, the file and the line, and what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from sweeps.errors import SpecError
+from sweeps.space import Config, Space
+
+
+def name_of(trainable: Any) -> str:
+    """`module:attr` of a trainable given as an object; the journal, a job and a resume know it by this name."""
+    if isinstance(trainable, str):
+        return trainable
+    owner = trainable if hasattr(trainable, "__qualname__") else type(trainable)
+    return f"{owner.__module__}:{owner.__qualname__}"
+
+
+def _trainable(given: Any) -> Any:
+    if given is None or (isinstance(given, str) and ":" not in given):
+        raise SpecError("trainable", f"{given!r} is not of the form module:attr", "Write e.g. my_model:Digits.")
+    return given
+
+
+class Model(BaseModel):
+    """What every part of the spec shares: immutable, and no key that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SearchPhase(Model):
+    """A phase that tries configs under early stopping (ASHA) at one fidelity."""
+
+    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
+    """How the phase is called in trial ids and reports; its kind, unless two phases share it."""
+    epochs: int = Field(gt=0)
+    """Epochs of a trial that is not stopped."""
+    data_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training rows; the validation rows are always all used."""
+    min_epochs: int = Field(default=1, gt=0)
+    """No trial is stopped before this epoch, the first rung (ASHA's grace period)."""
+    reduction_factor: float | None = Field(default=3, gt=1)
+    """At each rung about one trial in this many goes on; null: every trial runs all its epochs."""
+
+    @model_validator(mode="after")
+    def _rungs_fit(self) -> Self:
+        if self.min_epochs > self.epochs:
+            raise SpecError(
+                "phases",
+                f"min_epochs ({self.min_epochs}) is above epochs ({self.epochs})",
+                "Lower it, or train longer.",
+            )
+        return self
+
+
+class Explore(SearchPhase):
+    """Wide and cheap: the baseline, then points of a scrambled Sobol sequence over the whole space."""
+
+    kind: Literal["explore"]
+    trials: int = Field(default=24, gt=0)
+    epochs: int = Field(default=3, gt=0)
+    data_fraction: float = Field(default=0.5, gt=0, le=1)
+
+
+class Refine(SearchPhase):
+    """Narrow and longer: TPE over the space narrowed on the evidence so far."""
+
+    kind: Literal["refine"]
+    trials: int = Field(default=12, gt=0)
+    epochs: int = Field(default=9, gt=0)
+    old_space_share: float = Field(default=0.125, ge=0, le=0.25)
+    """Share of the trials drawn from the space as it was before, in case the evidence misled."""
+
+
+class Grid(SearchPhase):
+    """Every combination of evenly spaced values."""
+
+    kind: Literal["grid"]
+    points: int = Field(default=3, gt=0)
+    """Values of each numeric parameter; a choice gives all of its values."""
+    epochs: int = Field(default=3, gt=0)
+
+
+class Confirm(Model):
+    """The best configs and the baseline again over several seeds at full length, compared in pairs."""
+
+    kind: Literal["confirm"]
+    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
+    top: int = Field(default=2, gt=0)
+    seeds: int = Field(default=3, ge=2)
+    epochs: int | None = Field(default=None, gt=0)
+    """As in the search phase before it, unless given."""
+    data_fraction: float = Field(default=1.0, gt=0, le=1)
+
+
+Phase = Annotated[Explore | Refine | Grid | Confirm, Field(discriminator="kind")]
+
+
+class Resources(Model):
+    """What one trial takes, and how many run at a time."""
+
+    workers: int = Field(default=1, gt=0)
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    concurrency: int | None = Field(default=None, gt=0)
+    """Trials at a time; null: as many as fit."""
+
+    @model_validator(mode="after")
+    def _one_worker(self) -> Self:
+        if self.workers > 1:
+            raise SpecError(
+                "resources.workers",
+                f"{self.workers} workers a trial are not supported by this version",
+                "Write workers: 1.",
+            )
+        return self
+
+
+class Budget(Model):
+    """Upper bounds; the plan is refused when it is above `trials`, the sweep ends when time or GPU-hours are spent."""
+
+    trials: int | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
+    gpu_hours: float | None = Field(default=None, gt=0)
+
+
+class SweepSpec(Model):
+    """A sweep: what is trained, what may vary, what counts as better, in which phases, on what."""
+
+    name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """First part of the sweep's folder name and of the MLflow experiment."""
+    trainable: Annotated[
+        Any,
+        BeforeValidator(_trainable),
+        PlainSerializer(name_of),
+        WithJsonSchema({"type": "string", "pattern": ".+:.+"}),
+    ]
+    """`module:attr`, or in Python the object itself."""
+    space: Annotated[
+        Space,
+        WithJsonSchema({"type": "object", "description": "parameter: domain; see sweeps.space.domains"}),
+    ]
+    metric: str = "val/loss"
+    mode: Literal["min", "max"] = "min"
+    baseline: Config | None = None
+    """The config used today, compared with the winner; null: the middle of every domain."""
+    phases: tuple[Phase, ...] = Field(
+        default=(Explore(kind="explore"), Refine(kind="refine"), Confirm(kind="confirm")), min_length=1
+    )
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    storage: str = "./runs"
+    """Where sweeps keep their folders."""
+    tracking: str | None = None
+    """MLflow tracking URI; null: an sqlite file in the sweep's folder."""
+    checkpoint_every: int = Field(default=1, gt=0)
+    """Epochs between checkpoints; the last epoch of a trial is always one."""
+    keep_checkpoints: int = Field(default=3, gt=0)
+    """Checkpoints kept of each phase's best ended trials, one each; `confirm` keeps all of its own."""
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _readable_errors(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(raw)
+        except ValidationError as error:
+            raise readable(error) from None
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        names = [phase_name(phase) for phase in self.phases]
+        for i, (phase, name) in enumerate(zip(self.phases, names, strict=True)):
+            if name in names[:i]:
+                raise SpecError(f"phases[{i}].name", f"two phases are called {name}", f"Write e.g. name: {name}2.")
+            if isinstance(phase, Refine | Confirm) and not any(isinstance(p, SearchPhase) for p in self.phases[:i]):
+                raise SpecError(
+                    f"phases[{i}]",
+                    f"{phase.kind} has nothing before it to go on from",
+                    "Put an explore or grid phase first.",
+                )
+        if not self.space.searched:
+            raise SpecError("space", "every parameter is a constant", "Give at least one of them a range.")
+        for parameter in self.baseline or {}:
+            if parameter not in self.space:
+                near = difflib.get_close_matches(parameter, list(self.space), n=1)
+                mend = f"Did you mean {near[0]}?" if near else "Add it to the space, as a constant if it never varies."
+                raise SpecError(f"baseline.{parameter}", "not a parameter of the space", mend)
+        if self.tracking and urlsplit(self.tracking).password:
+            raise SpecError(
+                "tracking",
+                "holds a password, which would end up in the journal",
+                "Drop it; give it through the environment (MLFLOW_TRACKING_PASSWORD, PGPASSWORD).",
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Short hash of everything in the spec."""
+        text = json.dumps(self.document(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def document(self) -> dict[str, Any]:
+        """The spec as plain data; `SweepSpec.model_validate` of it gives an equal spec."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def phase_name(phase: SearchPhase | Confirm) -> str:
+    """The phase's own name, or its kind."""
+    return phase.name or str(phase.kind)  # type: ignore[union-attr]
+
+
+def readable(error: ValidationError) -> SpecError:
+    """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
+    first = error.errors()[0]
+    tags = {"explore", "refine", "grid", "confirm"}
+    loc = [part for part in first["loc"] if part not in tags]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "spec"
+    if first["type"] == "extra_forbidden":
+        known = known_keys(first["loc"])
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+        return SpecError(
+            path, "unknown key", f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
+        )
+    if first["type"] == "missing":
+        return SpecError(path, "is missing", f"Add `{loc[-1]}:`.")
+    if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return SpecError(f"{path}.kind", "names no kind of phase", f"Write kind: one of {', '.join(sorted(tags))}.")
+    if first["type"] in ("model_type", "dict_type"):
+        return SpecError(path, f"{first['input']!r} is not a mapping", "Write key: value lines under it.")
+    return SpecError(path, f"{first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})", "Change the value.")
+
+
+def known_keys(loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that the spec knows at the place of `loc`."""
+    models: dict[str, type[BaseModel]] = {
+        "resources": Resources,
+        "budget": Budget,
+        "explore": Explore,
+        "refine": Refine,
+        "grid": Grid,
+        "confirm": Confirm,
+    }
+    for part in reversed(loc[:-1]):
+        if part in models:
+            return list(models[str(part)].model_fields)
+    return list(SweepSpec.model_fields)
+
+
+def read_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
+    """The spec in a YAML file, `overrides` put over its top-level keys.
+
+    Its name defaults to the file's. Raises SpecError with the file and the line.
+    """
+    file = Path(path)
+    try:
+        document = YAML(typ="rt").load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(
+            "spec", f"there is no file {file}", "Check the path; `sweeps init` writes a first spec."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError("spec", f"{file} cannot be read: {error}", "Give a YAML file.") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise SpecError(
+            "spec",
+            f"not YAML: {problem}",
+            "Check indentation, colons and quotes.",
+            file=str(file),
+            line=mark.line + 1 if mark else 0,
+        ) from None
+    if not isinstance(document, CommentedMap):
+        raise SpecError("spec", "not a mapping of keys to values", "Begin with `trainable:`.", file=str(file))
+    try:
+        return SweepSpec.model_validate({"name": file.stem, **plain(document), **(overrides or {})})
+    except SpecError as error:
+        raise error.at(str(file), line_of(document, error.path)) from None
+
+
+def plain(node: Any) -> Any:
+    """YAML's round-trip values as plain Python ones."""
+    if isinstance(node, Mapping):
+        return {str(key): plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def line_of(document: CommentedMap, path: str) -> int:
+    """The line (from 1) of the deepest part of a dotted path that stands in the file, 0 when none does."""
+    node: Any = document
+    line = 0
+    rest = path.replace("[", ".").replace("]", "")
+    while rest and isinstance(node, CommentedMap | CommentedSeq):
+        names = list(node) if isinstance(node, CommentedMap) else [str(i) for i in range(len(node))]
+        fitting = [n for n in map(str, names) if rest == n or rest.startswith(f"{n}.")]
+        if not fitting:
+            break
+        name = max(fitting, key=len)  # parameters may be dotted themselves: sgd.momentum
+        key: Any = int(name) if isinstance(node, CommentedSeq) else name
+        line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
+        node, rest = node[key], rest[len(name) + 1 :]
+    return line
