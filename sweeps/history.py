@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Literal
 
-from sweeps.journal import Line, read
+from sweeps.journal import Journal, Line, read
 from sweeps.space import Change, Config, Space
 from sweeps.spec import SweepSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Mode = Literal["min", "max"]
 Status = Literal["RUNNING", "FINISHED", "INFEASIBLE", "FAILED", "INTERRUPTED"]
@@ -192,3 +196,53 @@ class History:
     def status(self) -> str:
         """RUNNING until the journal has the sweep's end."""
         return self.end["status"] if self.end else "RUNNING"
+
+    def table(self) -> pa.Table:
+        """Every report as an Arrow table: phase, trial, role, attempt, epoch, at, seconds, data_fraction, seed, the
+        metrics under their own names (null where a report lacks one), the config under `config/<parameter>`."""
+        import pyarrow as pa
+
+        rows = [(trial, epoch) for trial in self.trials.values() for epoch in trial.epochs]
+        columns: dict[str, Any] = {
+            "phase": pa.array([t.phase for t, _ in rows], pa.string()),
+            "trial": pa.array([t.trial for t, _ in rows], pa.string()),
+            "role": pa.array([t.role for t, _ in rows], pa.string()),
+            "attempt": pa.array([e.attempt for _, e in rows], pa.int64()),
+            "epoch": pa.array([e.epoch for _, e in rows], pa.int64()),
+            "at": pa.array([e.at for _, e in rows], pa.float64()),
+            "seconds": pa.array([e.seconds for _, e in rows], pa.float64()),
+            "data_fraction": pa.array([t.fidelity["data_fraction"] for t, _ in rows], pa.float64()),
+            "seed": pa.array([t.fidelity["seed"] for t, _ in rows], pa.int64()),
+        }
+        for metric in sorted({name for _, e in rows for name in e.metrics}):
+            columns[metric] = pa.array([e.metrics.get(metric) for _, e in rows], pa.float64())
+        for parameter in sorted({name for t, _ in rows for name in t.config}):
+            values = [t.config.get(parameter) for t, _ in rows]
+            if len({type(value) for value in values if value is not None}) > 1:
+                numbers = all(value is None or type(value) in (int, float) for value in values)
+                values = [None if v is None else float(v) if numbers else str(v) for v in values]
+            columns[f"config/{parameter}"] = pa.array(values)
+        return pa.table(columns)
+
+
+class Record:
+    """The driver's journal and its fold, kept in step: what is written is known at once.
+
+    `lock` guards the history for readers in another thread (the live view).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = Journal(folder)
+        self.history = History.open(folder)
+        self.lock = RLock()
+
+    def write(self, kind: str, **fields: Any) -> Line:
+        """Append one line and fold it in. Raises JournalError when the storage refuses it."""
+        with self.lock:
+            line = self.journal.append(kind, **fields)
+            self.history.apply(line)
+            return line
+
+    def close(self) -> None:
+        """Close the journal; the history stays."""
+        self.journal.close()

@@ -1,0 +1,48 @@
+"""`sweeps status`, `report` and `sync`: looking at a sweep, from its journal alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+SWEEP = click.argument("sweep")
+
+
+@click.command()
+@SWEEP
+def status(sweep: str) -> None:
+    """Where a SWEEP (its folder, or its name under ./runs) stands, finished or running."""
+    from sweeps.history import History
+    from sweeps.journal import find_sweep
+    from sweeps.report.summary import status as text
+
+    click.echo(text(History.open(find_sweep(sweep))))
+
+
+@click.command()
+@SWEEP
+def report(sweep: str) -> None:
+    """Write the report of a SWEEP anew from its journal, and say where it is."""
+    from sweeps.history import History
+    from sweeps.journal import find_sweep
+    from sweeps.report import html
+
+    folder: Path = find_sweep(sweep)
+    click.echo(html.write(History.open(folder), folder))
+
+
+@click.command()
+@SWEEP
+@click.option("--tracking-uri", metavar="URI", help="MLflow server or database; default: the sweep's own.")
+def sync(sweep: str, tracking_uri: str | None) -> None:
+    """Write a SWEEP that has ended into MLflow; what is there already is left as it is."""
+    from sweeps import tracking
+    from sweeps.history import History
+    from sweeps.journal import find_sweep
+
+    folder = find_sweep(sweep)
+    spec = History.open(folder).spec
+    uri = tracking_uri or (spec.tracking if spec else None) or tracking.default_uri(folder)
+    tracking.sync(folder, uri)
+    click.echo(tracking.open_command(folder, uri))

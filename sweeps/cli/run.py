@@ -1,0 +1,52 @@
+"""`sweeps plan` and `sweeps run`: what a spec will cost, and doing it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+SPEC = click.argument("spec", type=click.Path(path_type=Path))
+STORAGE = click.option("--storage", metavar="PATH", help="Keep the sweep's folder here instead of where the spec says.")
+TRACKING = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow server or database; default: the spec's, else a file."
+)
+
+
+def overrides(storage: str | None, tracking_uri: str | None) -> dict[str, Any]:
+    """The spec's keys that options replace."""
+    given = {"storage": storage, "tracking": tracking_uri}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@click.command()
+@SPEC
+@STORAGE
+@TRACKING
+@click.pass_obj
+def run(began: float, spec: Path, storage: str | None, tracking_uri: str | None) -> None:
+    """Run the sweep of a SPEC (a YAML file) to its verdict."""
+    from sweeps.spec import read_spec
+
+    document = read_spec(spec, overrides(storage, tracking_uri))
+    from sweeps.sweep import Sweep  # imports Ray: only once the spec is known to be right
+
+    Sweep(document).run(began=began)
+
+
+@click.command()
+@SPEC
+@STORAGE
+@click.option("--measure", is_flag=True, help="Train the baseline for up to 20 s to know the time.")
+def plan(spec: Path, storage: str | None, measure: bool) -> None:
+    """Show what a SPEC will cost on this machine, without running it."""
+    from sweeps.spec import read_spec
+
+    document = read_spec(spec, overrides(storage, None))
+    from sweeps.foresight import foresee
+    from sweeps.plan import render
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a trial: one intra-op thread
+    click.echo(render(foresee(document, measure_s=20.0 if measure else None), document))

@@ -1,0 +1,80 @@
+"""`sweeps init`: a first spec for a trainable, with comments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+TEMPLATE = """\
+# A sweep of {trainable}.
+#   sweeps plan {file}     what it will cost
+#   sweeps run {file}      run it
+trainable: {trainable}
+
+# What may vary. A standard hyperparameter without a domain (`lr:`) takes the playbook's range. Domains:
+#   {{log: [1e-4, 1e-1]}}   {{float: [0, 0.5]}}   {{int: [8, 64], scale: log}}   {{powers_of_two: [16, 128]}}
+#   [relu, gelu]          a choice             0.1                           a constant, not searched
+# `sgd.momentum` exists only where optimizer is sgd; any other condition is written {{…, when: {{optimizer: sgd}}}}.
+space:
+{space}
+# What counts as better, among the metrics that the trainable reports.
+metric: {metric}
+mode: {mode}
+
+# The config you use today. The winner has to beat it over several seeds.
+{baseline}
+# Wide and cheap, then narrow and longer, then the best and the baseline over seeds.
+phases:
+  - {{kind: explore, trials: 24, epochs: 3, data_fraction: {fraction}}}
+  - {{kind: refine, trials: 12, epochs: 9}}
+  - {{kind: confirm, top: 2, seeds: 3}}
+
+# resources: {{cpus_per_worker: 1, gpus_per_worker: 0, concurrency: 4}}   # of one trial; default: one CPU, all that fit
+# budget: {{hours: 2}}                                                    # ends the sweep when it is spent
+# storage: ./runs                                                       # where sweeps keep their folders
+# tracking: http://mlflow.example:5000                                  # default: an sqlite file beside the sweep
+"""
+LOOP_SPACE = "  lr:\n  batch_size:\n  optimizer:\n  sgd.momentum:\n  weight_decay:\n  schedule:\n"
+LOOP_BASELINE = "baseline: {lr: 1e-3, batch_size: 64, optimizer: adamw, weight_decay: 1e-4, schedule: constant}\n"
+
+
+@click.command()
+@click.argument("trainable")
+@click.option(
+    "--out", "file", default="sweep.yaml", show_default=True, type=click.Path(path_type=Path), help="File to write."
+)
+def init(trainable: str, file: Path) -> None:
+    """Write a commented first spec for a TRAINABLE (module:attr) that can be imported from here."""
+    import inspect
+
+    from sweeps.errors import UsageError
+    from trainables.contract import TrainableError, instantiate, load
+
+    if file.exists():
+        raise UsageError(f"{file} is there already. Give another name with --out.")
+    try:
+        found = load(trainable)
+        own_loop = inspect.isgeneratorfunction(found)
+        if not own_loop:
+            instantiate(found)
+    except TrainableError as error:
+        raise UsageError(str(error)) from None
+    if own_loop:
+        text = TEMPLATE.format(
+            trainable=trainable, file=file, space="  lr: {log: [1e-4, 1e-1]}   # name what your loop reads from its config\n",
+            metric="val/loss", mode="min", baseline="baseline: {lr: 1e-3}\n", fraction=1.0,
+        )  # fmt: skip
+    else:
+        text = TEMPLATE.format(
+            trainable=trainable,
+            file=file,
+            space=LOOP_SPACE,
+            metric="val/loss",
+            mode="min",
+            baseline=LOOP_BASELINE,
+            fraction=0.5,
+        )
+    file.write_text(text, encoding="utf-8")
+    print(f"wrote {file}. Next: sweeps plan {file}", file=sys.stdout)

@@ -1,0 +1,59 @@
+"""Planning without Ray: the footprint and the seconds of the baseline, found in this process.
+
+What `sweeps plan` shows. A running sweep finds the same in one of its slots.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import asdict
+from typing import Any
+
+from sweeps.errors import UsageError
+from sweeps.journal import storage_folder
+from sweeps.plan import Plan, baseline_of, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
+from sweeps.spec import SearchPhase, SweepSpec, name_of
+
+
+def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
+    """The plan of a spec on this machine; with `measure_s`, after training the baseline for at most so long.
+
+    Raises UsageError when the trainable cannot be imported, or its data or model cannot be built.
+    """
+    import torch
+
+    from trainables.contract import Fidelity, TrainableError, instantiate, load
+    from trainables.footprint import describe, seconds_per_epoch
+
+    torch.set_num_threads(1)
+    slots = slots_on([{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}], spec)
+    make_plan(spec, slots)  # refuses what cannot fit before anything is built
+    baseline = baseline_of(spec)
+    cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
+    footprint: dict[str, Any] = {}
+    seconds, basis = None, "unknown until measured"
+    try:
+        found = load(spec.trainable) if isinstance(spec.trainable, str) else spec.trainable
+        if not inspect.isgeneratorfunction(found):
+            trainable = instantiate(found)
+            fidelity = Fidelity(cheapest.epochs, cheapest.data_fraction, spec.seed)
+            footprint = asdict(describe(trainable, baseline, fidelity))
+            check_rows(spec, footprint, cheapest.data_fraction)
+            if measure_s is not None:
+                seconds = seconds_per_epoch(trainable, baseline, Fidelity(1, 1.0, spec.seed), measure_s)
+                basis = "measured on the baseline, now"
+        elif measure_s is not None:
+            basis = "unknown until measured by a run: a loop of its own is not started for a plan"
+    except TrainableError as error:
+        raise UsageError(str(error)) from None
+    except Exception as error:  # the user's data() or model() raised: what, where
+        where = error.__traceback__
+        while where and where.tb_next:
+            where = where.tb_next
+        place = f"{where.tb_frame.f_code.co_filename}, line {where.tb_lineno}" if where else "unknown"
+        message = f"{name_of(spec.trainable)} with the baseline config raised {type(error).__name__}: {error}"
+        raise UsageError(f"trainable: {message}\n  in {place}.") from error
+    if seconds is None and (earlier := earlier_seconds_per_epoch(spec, storage_folder(spec.storage))):
+        seconds, basis = earlier[0], f"as in {earlier[1]}"
+    return make_plan(spec, slots, footprint, seconds, basis)

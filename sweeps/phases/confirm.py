@@ -1,0 +1,90 @@
+"""Confirm: the best configs and the baseline again, over several seeds at full length, and the verdict.
+
+No trial is stopped. The choice rests on validation; the test split, where the data has one, is read once, here, for
+the winner and the baseline, after the choice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeps.history import History
+from sweeps.insight.curves import last_search, rank
+from sweeps.insight.verdict import Arm, Verdict, document, judge
+from sweeps.phases.opening import open_phase
+from sweeps.plan import confirm_epochs
+from sweeps.search import Proposal, listed
+from sweeps.slots import Order
+from sweeps.space import Config
+from sweeps.spec import Confirm, phase_name
+from sweeps.tuning import Engine, run_phase
+
+
+def run(engine: Engine, phase: Confirm) -> None:
+    """Run the phase and write the verdict. Raises SweepFailed when it gives no result."""
+    spec, history = engine.spec, engine.record.history
+    name = phase_name(phase)
+    before = last_search(history)
+    assert before is not None, "a search phase that ended without a result has raised"
+    arms = {"baseline": engine.baseline, **best_configs(engine, before, phase.top)}
+    seeds = [spec.seed + 1 + n for n in range(phase.seeds)]  # fresh ones: the search has seen the sweep's own
+    proposals = [Proposal(arm, config, seed) for seed in seeds for arm, config in arms.items()]
+    open_phase(engine, name, phase.kind, history.phases[before].space, len(proposals))
+    epochs = confirm_epochs(spec, phase)
+    fidelity = {"epochs": epochs, "data_fraction": phase.data_fraction}
+    run_phase(engine, name, count=len(proposals), propose=listed(proposals), fidelity=fidelity, keep_all=True)
+    if engine.spent():
+        return
+    collected = [collect(history, name, arm, config, epochs, spec.metric) for arm, config in arms.items()]
+    try:
+        verdict = judge(collected, spec.metric, spec.mode)
+    except ValueError as error:
+        engine.record.write("finding", finding="no_verdict", severity="warn", message=f"{name}: {error}")
+        return
+    sign = 1 if spec.mode == "max" else -1
+    best = max(zip(verdict.best.values, verdict.best.trials, strict=True), key=lambda pair: sign * pair[0])[1]
+    test = read_test(engine, verdict)
+    engine.record.write("verdict", **document(verdict, epochs=epochs, best_trial=best, test=test))
+
+
+def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:
+    """The best different configs of a search phase by trial, compared at the highest rung that enough of them reached."""
+    spec, history = engine.spec, engine.record.history
+    ranking = rank(history.of_phase(phase), spec.metric, spec.mode, enough=count)
+    chosen: dict[str, Config] = {}
+    for trial in ranking.trials:
+        if trial.config != engine.baseline and trial.config not in chosen.values() and len(chosen) < count:
+            chosen[trial.trial] = trial.config
+    return chosen
+
+
+def collect(history: History, phase: str, role: str, config: Config, epochs: int, metric: str) -> Arm:
+    """An arm from the journal: the values after the last epoch of its trials that finished."""
+    arm = Arm(role, config, [], [], [])
+    for trial in history.of_phase(phase):
+        value = trial.value_at(metric, epochs)
+        if trial.role == role and trial.status == "FINISHED" and value is not None:
+            arm.trials.append(trial.trial)
+            arm.seeds.append(trial.fidelity["seed"])
+            arm.values.append(value)
+    return arm
+
+
+def read_test(engine: Engine, verdict: Verdict) -> dict[str, Any] | None:
+    """The test split's metrics of the winner and the baseline, a dict for each seed; None when there is no test split."""
+    if not engine.footprint.get("test_rows"):
+        return None
+    found: dict[str, Any] = {}
+    for arm in verdict.arms:
+        if arm.arm not in (verdict.winner, "baseline"):
+            continue
+        found[arm.arm] = []
+        for trial in (engine.record.history.trials[t] for t in arm.trials):
+            order = Order(trial.trial, trial.attempt, trial.config, trial.fidelity, resume=trial.checkpoint)
+            answer = engine.call("evaluate", order)
+            if answer["failure"]:
+                message = f"the test split could not be read: {answer['failure']['message']}"
+                engine.record.write("finding", finding="no_test", severity="warn", message=message)
+                return None
+            found[arm.arm].append(answer["metrics"])
+    return found

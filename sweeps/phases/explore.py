@@ -1,0 +1,26 @@
+"""Explore: wide and cheap. The baseline first, then a scrambled Sobol sequence over the whole space, under ASHA."""
+
+from __future__ import annotations
+
+from sweeps.phases.opening import fidelity, open_phase
+from sweeps.search import Proposal, sobol
+from sweeps.spec import Explore, phase_name
+from sweeps.tuning import Engine, run_phase
+
+
+def run(engine: Engine, phase: Explore) -> None:
+    """Run the phase. Raises SweepFailed when it gives no result."""
+    spec = engine.spec
+    name = phase_name(phase)
+    open_phase(engine, name, phase.kind, spec.space, phase.trials)
+    draw = sobol(spec.space, spec.seed)
+
+    def propose(number: int) -> Proposal:
+        if number == 0:
+            return Proposal("baseline", engine.baseline, spec.seed)
+        return Proposal("sobol", draw(number - 1), spec.seed)
+
+    run_phase(
+        engine, name, count=phase.trials, propose=propose, fidelity=fidelity(phase),
+        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor,
+    )  # fmt: skip

@@ -1,0 +1,37 @@
+"""What the phases share: the line that opens one, and the fidelity of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sweeps.insight.curves import Ranking
+from sweeps.space import Change, Space
+from sweeps.spec import SearchPhase
+from sweeps.tuning import Engine
+
+
+def open_phase(
+    engine: Engine,
+    name: str,
+    kind: str,
+    space: Space,
+    trials: int,
+    changes: Sequence[Change] = (),
+    ranking: Ranking | None = None,
+) -> None:
+    """Write the phase's line: its space, what changed on entering it, and the comparison that rests on."""
+    comparison: dict[str, Any] | None = None
+    if ranking is not None:
+        comparison = {k: v for k, v in asdict(ranking).items() if k in ("epoch", "data_fraction")}
+        comparison["trials"] = len(ranking.trials)
+    engine.record.write(
+        "phase", phase=name, phase_kind=kind, space=space.model_dump(mode="json", by_alias=True),
+        changes=[change.model_dump(mode="json") for change in changes], comparison=comparison, trials=trials,
+    )  # fmt: skip
+
+
+def fidelity(phase: SearchPhase) -> dict[str, Any]:
+    """Epochs and data fraction of a search phase's trials."""
+    return {"epochs": phase.epochs, "data_fraction": phase.data_fraction}

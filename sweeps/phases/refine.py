@@ -1,0 +1,59 @@
+"""Refine: narrow and longer. TPE over the space narrowed on the evidence of the search before it, under ASHA."""
+
+from __future__ import annotations
+
+import itertools
+
+from sweeps.history import History, Mode, TrialHistory
+from sweeps.insight.curves import last_search, rank
+from sweeps.phases.opening import fidelity, open_phase
+from sweeps.plan import old_space_trials
+from sweeps.search import Proposal, sobol, tpe
+from sweeps.space import Config, narrow
+from sweeps.spec import Refine, phase_name
+from sweeps.tuning import Engine, run_phase
+
+
+def run(engine: Engine, phase: Refine) -> None:
+    """Run the phase. Raises SweepFailed when it gives no result."""
+    spec, history = engine.spec, engine.record.history
+    name = phase_name(phase)
+    before = last_search(history)
+    assert before is not None, "a search phase that ended without a result has raised"
+    ranking = rank(history.of_phase(before), spec.metric, spec.mode)
+    wide = history.phases[before].space
+    space, changes = narrow(wide, [trial.config for trial in ranking.trials])
+    open_phase(engine, name, phase.kind, space, phase.trials, changes, ranking)
+    seed = spec.seed + len(history.phases)  # not the points that explore had
+    old, narrowed = sobol(wide, seed), tpe(space, lambda: furthest_first(history, spec.metric, spec.mode), seed)
+    from_old = set(itertools.islice(itertools.count(phase.trials - 1, -1), old_space_trials(phase)))
+
+    def propose(number: int) -> Proposal:
+        if number in from_old:  # last, when TPE has had its say on most
+            return Proposal("old_space", old(number), spec.seed)
+        return Proposal("tpe", narrowed(number), spec.seed)
+
+    run_phase(
+        engine, name, count=phase.trials, propose=propose, fidelity=fidelity(phase),
+        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor,
+    )  # fmt: skip
+
+
+def furthest_first(history: History, metric: str, mode: Mode) -> list[Config]:
+    """Configs of all trials with a result, those that saw the most data first, then the better; infeasible ones last.
+
+    The order that TPE models: a trial that the scheduler let go on was better than those that it stopped.
+    """
+    sign = 1 if mode == "max" else -1
+
+    def key(trial: TrialHistory) -> tuple[float, float]:
+        curve = trial.curve(metric)
+        if trial.status == "INFEASIBLE" or not curve:
+            return (0.0, 0.0)
+        epoch, value = curve[-1]
+        return (epoch * trial.fidelity["data_fraction"], sign * value)
+
+    told = [
+        t for t in history.trials.values() if t.status == "INFEASIBLE" or (t.curve(metric) and t.status != "FAILED")
+    ]
+    return [trial.config for trial in sorted(told, key=key, reverse=True)]

@@ -1,0 +1,283 @@
+"""The plan: what a spec will cost on these resources, known before anything runs.
+
+Counts are exact: trials, epochs, shares, concurrency, checkpoints and their bytes. Time is unknown until measured: by
+an earlier sweep of the same trainable, by `--measure`, or by this sweep's own first trials. What can never fit is
+refused here, with the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import JournalError, PlanError, SpecError
+from sweeps.history import History
+from sweeps.space import Config, Constant, Space
+from sweeps.spec import Confirm, Explore, Grid, Refine, SearchPhase, SweepSpec, name_of, phase_name
+
+Node = Mapping[str, float]
+"""Resources of one node: `CPU`, `GPU`."""
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """What one phase will take."""
+
+    phase: str
+    kind: str
+    trials: int
+    epochs: int
+    """Of a trial that is not stopped."""
+    data_fraction: float
+    shares: dict[str, int]
+    """Trials by role."""
+    concurrency: int
+    most_epochs: int
+    """If nothing is stopped."""
+    expected_epochs: float
+    """If each rung lets one trial in `reduction_factor` go on."""
+    checkpoints: int
+    """Kept when the phase ends; while it runs, one or two more for each trial at work."""
+    checkpoint_bytes: int | None
+    """Of the kept ones, at the size of the baseline's; None where the trainable writes none, or its size is not known."""
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All phases, and the time they take as far as it is known."""
+
+    phases: tuple[PhasePlan, ...]
+    seconds_per_epoch: float | None
+    """Of one trial over all training rows."""
+    basis: str
+    total_s: float | None
+    footprint: dict[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """The fields of the journal's `plan` line."""
+        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
+
+
+def slots_on(nodes: Sequence[Node], spec: SweepSpec) -> int:
+    """How many trials run at a time on these nodes. Raises PlanError when none, or fewer than asked for, fit."""
+    cpus = spec.resources.cpus_per_worker * spec.resources.workers
+    gpus = spec.resources.gpus_per_worker * spec.resources.workers
+
+    def on(node: Node) -> int:
+        by_cpu = math.floor(node.get("CPU", 0) / cpus + 1e-9)
+        return min(by_cpu, math.floor(node.get("GPU", 0) / gpus + 1e-9)) if gpus else by_cpu
+
+    fit = sum(map(on, nodes))
+    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
+    if fit == 0:
+        raise PlanError(
+            f"resources: a trial takes {cpus:g} CPUs and {gpus:g} GPUs on one node; the largest of {len(nodes)} nodes has "
+            f"{largest.get('CPU', 0):g} CPUs and {largest.get('GPU', 0):g} GPUs.\n  Lower cpus_per_worker or gpus_per_worker."
+        )
+    asked = spec.resources.concurrency
+    if asked is not None and asked > fit:
+        raise PlanError(
+            f"resources.concurrency: {asked} trials at a time were asked for; {fit} fit ({cpus:g} CPUs and {gpus:g} GPUs each "
+            f"on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."
+        )
+    return asked or fit
+
+
+def make_plan(
+    spec: SweepSpec,
+    slots: int,
+    footprint: Mapping[str, Any] | None = None,
+    seconds_per_epoch: float | None = None,
+    basis: str = "unknown until measured",
+) -> Plan:
+    """The plan of a spec on `slots` trials at a time. Raises PlanError when it is above the budget whatever happens."""
+    phases: list[PhasePlan] = []
+    size = (footprint or {}).get("checkpoint_bytes")
+    for phase in spec.phases:
+        trials, shares = trials_of(spec, phase)
+        epochs = confirm_epochs(spec, phase) if isinstance(phase, Confirm) else phase.epochs
+        concurrency = min(slots, trials)
+        expected = expected_epochs(phase, trials) if isinstance(phase, SearchPhase) else float(trials * epochs)
+        kept = trials if isinstance(phase, Confirm) else min(spec.keep_checkpoints, trials)
+        seconds = (
+            None if seconds_per_epoch is None else expected * phase.data_fraction * seconds_per_epoch / concurrency
+        )
+        phases.append(
+            PhasePlan(
+                phase_name(phase), phase.kind, trials, epochs, phase.data_fraction, shares, concurrency, trials * epochs,
+                expected, kept, None if size is None else kept * size, seconds,
+            )
+        )  # fmt: skip
+    total = sum(p.trials for p in phases)
+    if spec.budget.trials is not None and total > spec.budget.trials:
+        counts = " + ".join(f"{p.trials} {p.phase}" for p in phases)
+        raise PlanError(
+            f"budget.trials: the phases need {total} trials ({counts}); the budget is {spec.budget.trials}.\n"
+            f"  Lower the phases' trials, or raise the budget to {total}."
+        )
+    total_s = None if seconds_per_epoch is None else sum(p.seconds or 0.0 for p in phases)
+    if seconds_per_epoch is not None and spec.budget.hours is not None:
+        least = sum(
+            p.trials * (phase.min_epochs if isinstance(phase, SearchPhase) and phase.reduction_factor else p.epochs)
+            * p.data_fraction * seconds_per_epoch / p.concurrency
+            for p, phase in zip(phases, spec.phases, strict=True)
+        )  # fmt: skip
+        if least > spec.budget.hours * 3600:
+            raise PlanError(
+                f"budget.hours: at {seconds_per_epoch:.3g} s an epoch even the least work takes {least / 3600:.2g} hours; "
+                f"the budget is {spec.budget.hours:g}.\n  Lower trials, epochs or data_fraction, or raise the budget."
+            )
+    return Plan(tuple(phases), seconds_per_epoch, basis, total_s, dict(footprint or {}))
+
+
+def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm) -> tuple[int, dict[str, int]]:
+    """How many trials a phase has, and how many of each role."""
+    if isinstance(phase, Explore):
+        return phase.trials, {"baseline": 1, "sobol": phase.trials - 1}
+    if isinstance(phase, Refine):
+        old = old_space_trials(phase)
+        return phase.trials, {"tpe": phase.trials - old, "old_space": old}
+    if isinstance(phase, Grid):
+        count = len(spec.space.grid(phase.points))
+        return count, {"grid": count}
+    assert isinstance(phase, Confirm)
+    return (phase.top + 1) * phase.seeds, {"winners": phase.top * phase.seeds, "baseline": phase.seeds}
+
+
+def old_space_trials(phase: Refine) -> int:
+    """How many of a refine phase's trials are drawn from the space as it was before."""
+    return math.floor(phase.trials * phase.old_space_share + 1e-9)
+
+
+def confirm_epochs(spec: SweepSpec, phase: Confirm) -> int:
+    """Full length: the phase's own epochs, else those of the search phase before it."""
+    if phase.epochs is not None:
+        return phase.epochs
+    before = spec.phases[: spec.phases.index(phase)]
+    return next(p.epochs for p in reversed(before) if isinstance(p, SearchPhase))
+
+
+def expected_epochs(phase: SearchPhase, trials: int) -> float:
+    """Epochs in all when each rung lets one trial in `reduction_factor` go on."""
+    if phase.reduction_factor is None:
+        return float(trials * phase.epochs)
+    ends, rung = [0.0], float(phase.min_epochs)
+    while rung < phase.epochs:
+        ends.append(rung)
+        rung *= phase.reduction_factor
+    ends.append(float(phase.epochs))
+    return sum(trials / phase.reduction_factor**k * (end - start) for k, (start, end) in enumerate(pairwise(ends)))
+
+
+def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -> None:
+    """Raises SpecError when a batch can be larger than the training rows of the cheapest phase.
+
+    `footprint` is of the baseline at the data fraction `fraction`, the smallest of the plan.
+    """
+    if "batch_size" not in spec.space or not footprint.get("train_rows"):
+        return
+    largest = max(spec.space["batch_size"].grid(64))
+    rows = footprint["train_rows"]
+    if largest > rows:
+        raise SpecError(
+            "space.batch_size", f"a batch of {largest} is larger than the {rows} training rows at data_fraction {fraction:g}",
+            f"End the range at {rows} or below, or raise data_fraction.",
+        )  # fmt: skip
+
+
+def baseline_of(spec: SweepSpec) -> Config:
+    """The complete baseline config. Raises SpecError when the spec's leaves out what nothing else can fill.
+
+    Without one in the spec it is the middle of every domain. A standard hyperparameter that it leaves out takes the
+    loop's default, a constant of the space its value.
+    """
+    from trainables.hyperparameters import STANDARD
+
+    if spec.baseline is None:
+        return spec.space.decode([0.5] * len(spec.space.searched))
+    config: Config = dict(spec.baseline)
+    for name, domain in spec.space.root.items():
+        if name in config or not spec.space.active(name, config):
+            continue
+        short = name.rpartition(".")[2]
+        if isinstance(domain, Constant):
+            config[name] = domain.constant
+        elif short in STANDARD:
+            config[name] = STANDARD[short]
+        else:
+            raise SpecError(f"baseline.{name}", "is missing", "Write the value that you use today.")
+    return {name: config[name] for name in spec.space if spec.space.active(name, config)}
+
+
+def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, str] | None:
+    """Seconds per full epoch from the newest sweep of the same trainable in the storage, and that sweep's name."""
+    journals = sorted(storage.glob("*/journal"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for journal in journals:
+        try:
+            history = History.open(journal.parent)
+        except (JournalError, SpecError, KeyError):  # damaged, or of another version: no help here, and no harm
+            continue
+        measured = seconds_per_epoch(history)
+        if measured and history.spec and name_of(history.spec.trainable) == name_of(spec.trainable):
+            return measured, history.name
+    return None
+
+
+def seconds_per_epoch(history: History) -> float | None:
+    """Seconds of one trial over all training rows, from the reports so far: all seconds over all epochs' shares."""
+    seconds = sum(trial.seconds for trial in history.trials.values())
+    epochs = sum(len(trial.epochs) * trial.fidelity["data_fraction"] for trial in history.trials.values())
+    return seconds / epochs if epochs else None
+
+
+def render(plan: Plan, spec: SweepSpec) -> str:
+    """The plan as text: phases, what they take, the space with where each range comes from."""
+    head = ("phase", "trials", "epochs", "data", "at a time", "epochs in all", "checkpoints kept", "time")
+    rows = [head, *(row(phase) for phase in plan.phases)]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip() for r in rows]
+    shares = "; ".join(f"{p.phase} " + ", ".join(f"{n} {role}" for role, n in p.shares.items()) for p in plan.phases)
+    lines.append(f"shares: {shares}")
+    if plan.seconds_per_epoch is None:
+        lines.append(f"time: {plan.basis}")
+    else:
+        lines.append(
+            f"time: about {duration(plan.total_s)} at {plan.seconds_per_epoch:.3g} s a full epoch ({plan.basis})"
+        )
+    lines.append("space:")
+    lines.extend(f"  {line}" for line in describe_space(spec.space))
+    return "\n".join(lines)
+
+
+def row(phase: PhasePlan) -> tuple[str, ...]:
+    """One phase's line of the table."""
+    size = "size unknown" if phase.checkpoint_bytes is None else f"{phase.checkpoint_bytes:,} bytes"
+    return (
+        phase.phase, str(phase.trials), str(phase.epochs), f"{phase.data_fraction:.0%}", str(phase.concurrency),
+        f"about {phase.expected_epochs:.0f}, at most {phase.most_epochs}", f"{phase.checkpoints}, {size}",
+        "unknown" if phase.seconds is None else f"about {duration(phase.seconds)}",
+    )  # fmt: skip
+
+
+def describe_space(space: Space) -> list[str]:
+    """One line a parameter: its domain, its condition, its source."""
+    width = max(map(len, space))
+    lines = []
+    for name, domain in space.root.items():
+        when = " and ".join(f"{parent} is {' or '.join(map(str, values))}" for parent, values in domain.when.items())
+        lines.append(f"{name.ljust(width)}  {domain}{f', when {when}' if when else ''}  ({domain.source or 'spec'})")
+    return lines
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,44 @@
+"""Which checkpoints stay: the last of each live trial, the best few of each phase's ended ones.
+
+So the disk that a sweep takes is bounded while it runs, and nothing that a later step needs is removed: a lost slot
+goes on from the last checkpoint, refine and confirm start afresh, `.best.load()` reads one of the best.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps.history import Mode, TrialHistory
+
+
+def drop_superseded(folder: Path, trial: TrialHistory) -> None:
+    """Remove every checkpoint of a trial but its newest, once the journal names that one."""
+    newest = trial.checkpoint
+    for earlier in {epoch.checkpoint for epoch in trial.epochs if epoch.checkpoint} - {newest}:
+        remove(folder, str(earlier))
+
+
+def drop_beaten(folder: Path, ended: Sequence[TrialHistory], metric: str, mode: Mode, keep: int) -> None:
+    """Remove the checkpoints of a phase's ended trials but the best `keep`: those that came furthest, then the better."""
+    sign = 1 if mode == "max" else -1
+
+    def rank(trial: TrialHistory) -> tuple[int, float]:
+        curve = trial.curve(metric)
+        return (curve[-1][0], sign * curve[-1][1]) if curve else (0, 0.0)
+
+    usable = [trial for trial in ended if trial.status == "FINISHED" and trial.curve(metric)]
+    best = sorted(usable, key=rank, reverse=True)[:keep]
+    for trial in ended:
+        if trial not in best and trial.checkpoint:
+            remove(folder, trial.checkpoint)
+
+
+def remove(folder: Path, pointer: str) -> None:
+    """Remove one checkpoint: its manifest first, so that one that is half gone does not exist."""
+    path = folder / pointer
+    (path / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)  # what stays behind without a manifest is litter, never a checkpoint
+    if path.parent.is_dir() and not any(path.parent.iterdir()):
+        path.parent.rmdir()

@@ -1,0 +1,84 @@
+"""Schedulers: which trials go on. ASHA on Ray Tune's own, keyed by our trial ids and by epochs trained.
+
+Li et al. 2018, A System for Massively Parallel Hyperparameter Tuning (https://arxiv.org/abs/1810.05934), in Ray's
+stopping variant: a trial at a rung goes on when it is in the top 1/reduction_factor of those that came there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from sweeps.search import Scratch
+
+Decided = Callable[[str, dict[str, Any]], None]
+"""Told of each decision: our trial id, and `epoch`, `rung`, `value`, `cutoff`, `decision`."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A trial as ASHA sees it: Ray's class reads nothing of a trial but its id."""
+
+    trial_id: str
+
+
+class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Asynchronous successive halving over `epoch`, with every decision told, its rung and its cutoff."""
+
+    def __init__(self, mode: str, epochs: int, min_epochs: int, reduction_factor: float, decided: Decided) -> None:
+        super().__init__(
+            time_attr="epoch", metric="value", mode=mode, max_t=epochs, grace_period=min_epochs,
+            reduction_factor=reduction_factor,
+        )  # fmt: skip
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.epochs, self.factor, self.decided = epochs, reduction_factor, decided
+        self.rungs: list[tuple[float, dict[str, float]]] = []
+        rung = float(min_epochs)
+        while rung < epochs:
+            self.rungs.append((rung, {}))
+            rung *= reduction_factor
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, ours(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        known = ours(trial)
+        action: str = super().on_trial_result(tune_controller, known, result)
+        if "value" in result and result["epoch"] < self.epochs:
+            self._tell(known.trial_id, result["epoch"], result["value"], action)
+        return action
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, ours(trial), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_remove(tune_controller, ours(trial))
+
+    def _tell(self, trial: str, epoch: int, value: float, action: str) -> None:
+        """Keep what came to each rung beside Ray's own books, to say which cutoff a decision rests on."""
+        for rung, values in reversed(self.rungs):
+            if epoch < rung or trial in values:
+                continue
+            percentile = (1 - 1 / self.factor) * 100
+            cutoff = self.sign * float(np.nanpercentile(list(values.values()), percentile)) if values else None
+            values[trial] = self.sign * value
+            self.decided(trial, {"epoch": epoch, "rung": rung, "value": value, "cutoff": cutoff, "decision": action})
+            return
+
+
+def scheduler(
+    mode: str, epochs: int, min_epochs: int, reduction_factor: float | None, decided: Decided
+) -> TrialScheduler:
+    """ASHA, or first-in-first-out where nothing is to be stopped or there is no rung before the last epoch."""
+    if reduction_factor is None or min_epochs >= epochs:
+        return FIFOScheduler()
+    return Asha(mode, epochs, min_epochs, reduction_factor, decided)
+
+
+def ours(trial: Any) -> Ours:
+    """Our identity of a Tune trial."""
+    return Ours(trial.config["order"]["trial"])

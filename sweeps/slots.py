@@ -1,0 +1,347 @@
+"""The pool of slots, and what runs inside one. The only module that knows ray.train.
+
+Tune keeps no process for us between trials, phases or at a barrier, and a Ray Train run costs seconds to start. So the
+sweep owns slots for its whole life: Ray actors with the trial's real resources, each with one long Ray Train run whose
+loop takes commands from a mailbox. A trial then starts in milliseconds, on a warm process and device.
+
+    lease ── acquire / replace ──► Pool ── owns ──► Slot ── mailbox ──► serve(): Worker
+      └────────────── command("start" | "next") ─────►┘
+
+User code never raises through here: what it raises comes back as a report with a `failure`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+Answer = dict[str, Any]
+CLOSE_S = 10.0
+"""A trial that has not let go of its slot after this long loses the slot's process."""
+MAX_STARTS = 3
+"""A slot that cannot be started this often in a row is given up, with the reason."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a slot is told to train. Everything but `config` is the platform's; paths are relative to the sweep's."""
+
+    trial: str
+    attempt: int
+    config: dict[str, Any]
+    fidelity: dict[str, Any]
+    resume: str | None = None
+    checkpoint_every: int = 1
+
+    @property
+    def holder(self) -> str:
+        """Who holds a slot: an attempt of a trial, so that a late release never touches the next attempt."""
+        return f"{self.trial}.{self.attempt}"
+
+
+class Mailbox:
+    """Joins the slot's command thread with the Ray Train loop in the same process (local mode, one worker)."""
+
+    def __init__(self) -> None:
+        self.commands: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+
+def serve(loop_config: dict[str, Any]) -> None:
+    """The per-worker loop of one long Ray Train run: a command in, an answer out, until `exit`."""
+    from ray.train.torch import get_device
+
+    mailbox: Mailbox = loop_config["mailbox"]
+    worker = Worker(loop_config["trainable"], Path(loop_config["folder"]), get_device())
+    while True:
+        name, argument = mailbox.commands.get()
+        if name == "exit":
+            mailbox.answers.put({})
+            return
+        mailbox.answers.put(worker.answer(name, argument))
+
+
+class Worker:
+    """Runs trials of one trainable on one device, one at a time, and turns whatever happens into answers."""
+
+    def __init__(self, trainable: Any, folder: Path, device: Any) -> None:
+        self.trainable, self.folder, self.device = trainable, folder, device
+        self.order: Order | None = None
+        self.trial: Iterator[Any] | None = None
+        self.session: Any = None
+        self.epoch = 0
+
+    def answer(self, name: str, argument: Any) -> Answer:
+        """Carry out a command: `start`, `next`, `close`, `describe` or `evaluate`."""
+        began = time.perf_counter()
+        if name == "start":
+            self.order = argument
+        log = self.folder / "logs" / f"{self.order.trial}.log" if self.order else Path(os.devnull)
+        with prints_to(log):
+            try:
+                found: Answer = getattr(self, name)(argument)
+            except (
+                BaseException
+            ) as error:  # the trial's own code: sys.exit and KeyboardInterrupt in it must not end the slot
+                found = {"epoch": self.epoch, "metrics": {}, "done": True, "failure": failure(error)}
+                traceback.print_exc()  # into the trial's own log
+        return {"checkpoint": None, "failure": None, **found, "seconds": time.perf_counter() - began}
+
+    def start(self, order: Order) -> Answer:
+        """Begin a trial, from a checkpoint if the order names one; closes the one before, if there is one."""
+        from trainables.contract import Fidelity, Session, resolve
+
+        self._stop()
+        state = self._load(order.resume) if order.resume else None
+        self.session = Session(Fidelity(**order.fidelity), self.device, state)
+        self.trial = iter(resolve(self.trainable)(order.config, self.session))
+        self.epoch = 0
+        return {}
+
+    def next(self, _: None) -> Answer:
+        """Train one epoch; write the checkpoint that is due before answering with its report."""
+        assert self.trial is not None
+        assert self.order is not None
+        report = next(self.trial, None)
+        if report is None:  # a loop of the user's own that stopped by itself
+            if self.epoch == 0:
+                raise RuntimeError("the trial ended without a single Report. Yield one after each epoch")
+            return {"epoch": self.epoch, "metrics": {}, "done": True}
+        if report.epoch <= self.epoch:
+            raise RuntimeError(
+                f"epoch {report.epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1"
+            )
+        self.epoch = report.epoch
+        metrics = {name: float(value) for name, value in report.metrics.items()}
+        done = self.epoch >= self.session.fidelity.epochs
+        bad = sorted(k for k, v in metrics.items() if k.startswith(("train/", "val/")) and v - v != 0)  # inf and nan
+        if bad:
+            message = f"non-finite {', '.join(bad)} at epoch {self.epoch}"
+            found = {"kind": "non_finite", "error": "non-finite", "message": message, "traceback": ""}
+            return {"epoch": self.epoch, "metrics": metrics, "done": True, "failure": found}
+        due = done or self.epoch % self.order.checkpoint_every == 0
+        checkpoint = self._save() if due and self.session.capture else None
+        return {"epoch": self.epoch, "metrics": metrics, "done": done, "checkpoint": checkpoint}
+
+    def close(self, _: None) -> Answer:
+        """End the trial by closing its generator."""
+        self._stop()
+        self.order = None
+        return {}
+
+    def describe(self, order: Order) -> Answer:
+        """What a trial of this config will take: rows, parameters, bytes of a checkpoint; {} for a loop of the user's own."""
+        from trainables.contract import Fidelity, instantiate
+        from trainables.footprint import describe
+
+        found = self._trainable()
+        if inspect.isgeneratorfunction(found):
+            return {"footprint": {}}
+        return {
+            "footprint": asdict(describe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))
+        }
+
+    def evaluate(self, order: Order) -> Answer:
+        """The test split's metrics of a finished trial's weights."""
+        from trainables.contract import Fidelity, Session, instantiate
+        from trainables.evaluation import evaluate_split
+
+        assert order.resume is not None
+        session = Session(Fidelity(**order.fidelity), self.device, self._load(order.resume))
+        return {"metrics": evaluate_split(instantiate(self._trainable()), order.config, session, "test")}
+
+    def _trainable(self) -> Any:
+        from trainables.contract import load
+
+        return load(self.trainable) if isinstance(self.trainable, str) else self.trainable
+
+    def _stop(self) -> None:
+        trial, self.trial, self.session = self.trial, None, None
+        if trial is not None and hasattr(trial, "close"):
+            trial.close()
+
+    def _load(self, pointer: str) -> dict[str, Any]:
+        from pyarrow.fs import LocalFileSystem
+
+        from trainables import state
+
+        return dict(state.load(LocalFileSystem(), str(self.folder / pointer)))
+
+    def _save(self) -> str:
+        from pyarrow.fs import LocalFileSystem
+
+        from trainables import state
+
+        assert self.order is not None
+        pointer = f"checkpoints/{self.order.trial}/{self.epoch}"
+        state.save(self.session.capture(), LocalFileSystem(), str(self.folder / pointer), self.epoch)
+        return pointer
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """An exception as data: its kind, type, message, and the traceback below this module."""
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
+    return {
+        "kind": "memory" if out_of_memory else "error",
+        "error": type(error).__name__,
+        "message": str(error) or repr(error),
+        "traceback": "".join(traceback.format_list(own)),
+    }
+
+
+@contextlib.contextmanager
+def prints_to(path: Path) -> Iterator[None]:
+    """Send everything that the process prints meanwhile, libraries and subprocesses included, to the end of a file."""
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    target = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for descriptor in (target, *kept):
+            os.close(descriptor)
+
+
+@ray.remote
+class Slot:
+    """One warm place for a trial: a process with the trial's resources and a Ray Train run that lives as long."""
+
+    def __init__(self, trainable: Any, folder: str, scratch: str) -> None:
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        self.mailbox = Mailbox()
+        trainer = TorchTrainer(
+            serve,
+            train_loop_config={"mailbox": self.mailbox, "trainable": trainable, "folder": folder},
+            scaling_config=ScalingConfig(num_workers=0, use_gpu=bool(ray.get_gpu_ids())),
+            run_config=RunConfig(name=f"slot-{os.getpid()}", storage_path=scratch),
+        )
+        self.thread = threading.Thread(target=trainer.fit, daemon=True)
+        self.thread.start()
+
+    def identify(self) -> dict[str, Any]:
+        """The slot's process and node."""
+        return {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
+
+    def command(self, name: str, argument: Any = None) -> Answer:
+        """Hand a command to the Ray Train loop and wait for its answer. Raises RuntimeError when the loop is gone."""
+        self.mailbox.commands.put((name, argument))
+        while True:
+            try:
+                return self.mailbox.answers.get(timeout=1.0)
+            except queue.Empty:
+                if not self.thread.is_alive():
+                    raise RuntimeError("the Ray Train run of this slot has ended") from None
+
+
+@ray.remote(num_cpus=0)
+class Pool:
+    """Owns the slots; lends each to one trial at a time; replaces the ones that are lost."""
+
+    def __init__(self, count: int, resources: dict[str, float], trainable: Any, folder: str, scratch: str) -> None:
+        self.resources, self.arguments = resources, (trainable, folder, scratch)
+        self.free: list[Any] = []
+        self.held: dict[str, Any] = {}
+        self.changed = asyncio.Condition()
+        self.problem = ""
+        self.starting = [asyncio.ensure_future(self._start()) for _ in range(count)]
+
+    async def ready(self) -> list[dict[str, Any]]:
+        """Wait until every slot is up, or given up; who they are."""
+        return [who for who in await asyncio.gather(*self.starting) if who]
+
+    async def acquire(self, holder: str) -> Any:
+        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when none is left."""
+        async with self.changed:
+            if holder not in self.held:
+                await self.changed.wait_for(lambda: self.free or self.problem)
+                if not self.free:
+                    raise RuntimeError(self.problem)
+                self.held[holder] = self.free.pop()
+            return self.held[holder]
+
+    async def release(self, holder: str) -> None:
+        """Close the trial and free its slot; a slot that does not answer in time is replaced."""
+        slot = self.held.get(holder)
+        if slot is None:
+            return
+        try:
+            await asyncio.wait_for(slot.command.remote("close"), CLOSE_S)
+        except (TimeoutError, ray.exceptions.RayError):
+            await self.replace(holder)
+            return
+        async with self.changed:
+            if self.held.pop(holder, None) is not None:
+                self.free.append(slot)
+                self.changed.notify_all()
+
+    async def replace(self, holder: str) -> None:
+        """Kill the slot that is held and start another in its place."""
+        slot = self.held.pop(holder, None)
+        if slot is not None:
+            ray.kill(slot)
+            self.starting.append(asyncio.ensure_future(self._start()))
+
+    async def release_all(self) -> None:
+        """Free every slot that a trial still holds."""
+        await asyncio.gather(*(self.release(holder) for holder in list(self.held)))
+
+    async def end(self) -> None:
+        """Let every slot end its Ray Train run by returning, so that it leaves nothing behind in the cluster."""
+        for starting in self.starting:
+            starting.cancel()
+        slots = [*self.free, *self.held.values()]
+        ends = (asyncio.wait_for(slot.command.remote("exit"), CLOSE_S) for slot in slots)
+        await asyncio.gather(*ends, return_exceptions=True)  # one that does not answer is killed all the same
+        for slot in slots:
+            ray.kill(slot)
+
+    async def call(self, name: str, order: Order) -> Answer:
+        """Have any free slot carry out one command for the driver."""
+        slot = await self.acquire(order.holder)
+        try:
+            return dict(await slot.command.remote(name, order))
+        finally:
+            await self.release(order.holder)
+
+    async def _start(self) -> dict[str, Any] | None:
+        for _ in range(MAX_STARTS):
+            slot = Slot.options(**self.resources).remote(*self.arguments)  # type: ignore[attr-defined]
+            try:
+                who: dict[str, Any] = await slot.identify.remote()
+            except ray.exceptions.RayError as error:
+                problem = f"a slot could not be started: {error}"
+                continue
+            async with self.changed:
+                self.free.append(slot)
+                self.changed.notify_all()
+            return who
+        async with self.changed:
+            self.problem = problem
+            self.changed.notify_all()
+        return None

@@ -1,0 +1,345 @@
+"""The sweep: the recipe through the phases, and what a person asks of the result.
+
+`Sweep(spec).run()` goes the way of the data once: plan, slots, phases, verdict, report. Everything it learns is in the
+journal; `Sweep.open(path)` reads it from there, of a finished sweep or of one that still runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import ray
+
+from cluster.local import Cluster, connect
+from sweeps import tracking
+from sweeps.errors import PlanError, SweepFailed, SweepsError, UsageError
+from sweeps.history import History, Record, TrialHistory
+from sweeps.insight import verdict as verdicts
+from sweeps.insight.curves import last_search, rank
+from sweeps.journal import find_sweep, new_sweep_folder, storage_folder
+from sweeps.phases import confirm, explore, grid, refine
+from sweeps.plan import (
+    baseline_of,
+    check_rows,
+    earlier_seconds_per_epoch,
+    make_plan,
+    render,
+    seconds_per_epoch,
+    slots_on,
+)
+from sweeps.report import html
+from sweeps.report.live import Live
+from sweeps.report.summary import summary
+from sweeps.slots import Order, Pool
+from sweeps.space import Config
+from sweeps.spec import SearchPhase, SweepSpec, name_of
+from sweeps.tuning import Engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RUN: Mapping[str, Any] = {"explore": explore.run, "refine": refine.run, "grid": grid.run, "confirm": confirm.run}
+FIRST_TRIALS = 4
+"""After so many ended trials the plan is made again with the time they took."""
+DRAIN_S = 120.0
+"""How long the end of a sweep waits for MLflow to catch up."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best config that a sweep found, by its confirm phase if it had one."""
+
+    trial: str
+    config: Config
+    metrics: dict[str, float]
+    """After the trial's last epoch."""
+    checkpoint: Path | None
+    trainable: Any
+    fidelity: dict[str, Any]
+
+    def state(self) -> dict[str, Any]:
+        """What the trial's checkpoint holds. Raises UsageError when it has none."""
+        from pyarrow.fs import LocalFileSystem
+
+        from trainables import state
+
+        if self.checkpoint is None:
+            raise UsageError(f"{self.trial} has no checkpoint: its loop never called session.checkpoint_with.")
+        return dict(state.load(LocalFileSystem(), str(self.checkpoint)))
+
+    def load(self) -> Any:
+        """The trained `nn.Module`, on the CPU, in eval mode. Raises UsageError for a loop of the user's own."""
+        import inspect
+
+        from trainables.contract import Fidelity, instantiate, load
+        from trainables.evaluation import load_model
+
+        found = load(self.trainable) if isinstance(self.trainable, str) else self.trainable
+        if inspect.isgeneratorfunction(found):
+            raise UsageError(f"{name_of(found)} builds its model itself. Use .state() and load it there.")
+        return load_model(instantiate(found), self.config, Fidelity(**self.fidelity), self.state())
+
+
+class Sweep:
+    """A sweep, to be run or already in a folder."""
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self.spec = spec
+        self._history: History | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> Sweep:
+        """The sweep in a folder, finished or running. Raises StorageError when there is none."""
+        history = History.open(find_sweep(path))
+        if history.spec is None:
+            raise SweepFailed(f"the journal of {path} has not begun. Was the run ended at once?")
+        sweep = cls(history.spec)
+        sweep._history = history
+        return sweep
+
+    @classmethod
+    def quick(cls, trainable: Any, space: Mapping[str, Any], *, hours: float, **fields: Any) -> Sweep:
+        """A sweep of the default phases for people in a hurry: it ends after `hours` at the latest.
+
+        `fields` are further keys of the spec (`metric`, `mode`, `baseline`, `storage` …).
+        """
+        return cls(SweepSpec(trainable=trainable, space=space, **{"budget": {"hours": hours}, **fields}))
+
+    @property
+    def history(self) -> History:
+        """What the journal says so far. Raises UsageError before the sweep was run."""
+        if self._history is None:
+            raise UsageError("this sweep has not run yet. Call .run(), or Sweep.open(path).")
+        return self._history
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return self.history.folder
+
+    @property
+    def verdict(self) -> verdicts.Verdict | None:
+        """What the confirm phase showed; None without one, or before it ended."""
+        line = self.history.verdict
+        return verdicts.read(line) if line else None
+
+    @property
+    def best(self) -> Best:
+        """The confirmed winner, else the best trial of the last search. Raises SweepFailed when no trial has a result."""
+        history = self.history
+        if history.verdict:
+            trial = history.trials[history.verdict["best_trial"]]
+        else:
+            phase = last_search(history)
+            if phase is None:
+                raise SweepFailed("no trial has a result yet.")
+            trial = rank(history.of_phase(phase), self.spec.metric, self.spec.mode, enough=1).trials[0]
+        return self._as_best(trial)
+
+    def _as_best(self, trial: TrialHistory) -> Best:
+        checkpoint = self.folder / trial.checkpoint if trial.checkpoint else None
+        metrics = trial.epochs[-1].metrics
+        return Best(trial.trial, trial.config, metrics, checkpoint, self.spec.trainable, trial.fidelity)
+
+    def table(self) -> pa.Table:
+        """Every report as an Arrow table: trial, phase, epoch, …, metrics under their names, `config/…`."""
+        return self.history.table()
+
+    def report(self) -> Path:
+        """Write the report from the journal as it stands; its path."""
+        return html.write(self.history, self.folder)
+
+    def run(self, *, out: TextIO | None = None, began: float | None = None) -> Sweep:
+        """Run all phases and return this sweep. `out` gets the live view and the answer; `began` is when the user did.
+
+        Raises UsageError before anything is written when the call cannot work, SweepFailed when the sweep halts.
+        """
+        out, began = out or sys.stdout, began or time.time()
+        spec, storage = self.spec, storage_folder(self.spec.storage)
+        if spec.tracking:
+            tracking.check(spec.tracking)
+        print(f"sweep {spec.name}: starting Ray and the slots …", file=out, flush=True)
+        cluster = connect()
+        try:
+            slots = slots_on(cluster.nodes, spec)
+            make_plan(spec, slots)  # refuses what cannot fit
+            with new_folder(storage, spec.name) as folder, tempfile.TemporaryDirectory() as scratch:
+                with pool_of(spec, slots, folder, scratch) as (pool, pool_name):
+                    baseline = baseline_of(spec)
+                    footprint = inspect_trainable(spec, baseline, pool)
+                    ray.get(pool.ready.remote())
+                    record = Record(folder)
+                    self._history = record.history
+                    header(record, spec, slots, cluster, began)
+                    deadline = None if spec.budget.hours is None else began + spec.budget.hours * 3600
+                    engine = Engine(
+                        spec,
+                        baseline,
+                        folder,
+                        record,
+                        pool,
+                        pool_name,
+                        slots,
+                        footprint,
+                        Path(scratch),
+                        deadline,
+                        lambda: None,
+                    )
+                    self._phases(engine, storage, out)
+        finally:
+            cluster.close()
+        return self
+
+    def _phases(self, engine: Engine, storage: Path, out: TextIO) -> None:
+        """Run the phases with MLflow and the live view beside them; close whatever happens."""
+        spec, record = self.spec, engine.record
+        earlier = earlier_seconds_per_epoch(spec, storage)
+        known = {"seconds_per_epoch": earlier[0], "basis": f"as in {earlier[1]}"} if earlier else {}
+        plan = make_plan(spec, engine.slots, engine.footprint, **known)
+        record.write("plan", **plan.document())
+        print(f"sweep in {engine.folder}\n{render(plan, spec)}", file=out, flush=True)
+        uri = spec.tracking or tracking.default_uri(engine.folder)
+        child = tracking.start(engine.folder, uri)
+        status, reason = "INTERRUPTED", "interrupted"
+        try:
+            with Live(record.history, out, record.lock) as live:
+                engine.trial_ended = partial(replan, engine, live)
+                for phase in spec.phases:
+                    RUN[phase.kind](engine, phase)
+                    if engine.spent():
+                        break
+            status, reason = ("INTERRUPTED", engine.spent()) if engine.spent() else ("FINISHED", "all phases")
+        except SweepsError as error:
+            status, reason = "FAILED", str(error)
+            raise
+        finally:
+            record.write("end", status=status, reason=reason, time=split(record.history, engine.slots))
+            record.close()
+            report = self.report()
+            problem = tracking.finish(child, DRAIN_S)
+            command = tracking.open_command(engine.folder, uri)
+            print(summary(record.history, report=str(report), open_command=command), file=out, flush=True)
+            if problem:
+                print(problem, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def new_folder(storage: Path, name: str) -> Iterator[Path]:
+    """A new sweep's folder; removed again when the sweep never began to write its journal."""
+    folder = new_sweep_folder(storage, name)
+    try:
+        yield folder
+    finally:
+        if not (folder / "journal").exists():
+            with contextlib.suppress(OSError):  # not empty: then it holds something worth a look
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def pool_of(spec: SweepSpec, slots: int, folder: Path, scratch: str) -> Iterator[tuple[Any, tuple[str, str]]]:
+    """The sweep's pool of slots, and the name under which leases find it; ended with the sweep."""
+    resources = {
+        "num_cpus": spec.resources.cpus_per_worker,
+        "num_gpus": spec.resources.gpus_per_worker,
+    }
+    name, namespace = f"pool-{folder.name}", ray.get_runtime_context().namespace
+    pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]
+        slots, resources, spec.trainable, str(folder), scratch
+    )
+    try:
+        yield pool, (name, namespace)
+    finally:
+        ray.get(pool.end.remote())
+        ray.kill(pool)
+
+
+def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str, Any]:
+    """Build the baseline's data and model in a slot: its footprint. Raises UsageError with the reason when that fails."""
+    cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
+    fidelity = {"epochs": cheapest.epochs, "data_fraction": cheapest.data_fraction, "seed": spec.seed}
+    answer = ray.get(pool.call.remote("describe", Order("inspection", 1, baseline, fidelity)))
+    failure = answer["failure"]
+    if failure:
+        if failure["error"] == "TrainableError":
+            raise UsageError(failure["message"])
+        raise UsageError(
+            f"trainable: {name_of(spec.trainable)} with the baseline config raised {failure['error']}: {failure['message']}\n"
+            f"{failure['traceback'].rstrip()}"
+        )
+    footprint: dict[str, Any] = answer["footprint"]
+    check_rows(spec, footprint, cheapest.data_fraction)
+    return footprint
+
+
+def header(record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began: float) -> None:
+    """Write the journal's first line: what runs, from which code, with which versions, on what."""
+    packages = ("torch", "ray", "mlflow", "hyperopt", "pyarrow", "tunewright")
+    record.write(
+        "sweep", name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
+        generation=record.journal.generation, git=git_state(), versions={p: version(p) for p in packages},
+        hardware={
+            "cpus": sum(node["CPU"] for node in cluster.nodes), "gpus": sum(node["GPU"] for node in cluster.nodes),
+            "nodes": len(cluster.nodes), "slots": slots, "machine": platform.machine(), "python": platform.python_version(),
+        },
+        began=began, ready=time.time(),
+    )  # fmt: skip
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working directory and whether it has changes; None outside a git checkout."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, cwd=os.getcwd())
+        except (
+            OSError,
+            subprocess.TimeoutExpired,
+        ):  # no git, or a file system that hangs: provenance is not worth a failure
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    return None if commit is None else {"commit": commit, "dirty": bool(ask("status", "--porcelain"))}
+
+
+def replan(engine: Engine, live: Live) -> None:
+    """After the first trials, make the plan again with the time they took, write it and show it, once."""
+    history = engine.record.history
+    if sum(trial.status != "RUNNING" for trial in history.trials.values()) != FIRST_TRIALS:
+        return
+    measured = seconds_per_epoch(history)
+    if measured is None:
+        return
+    basis = f"measured on the first {FIRST_TRIALS} trials"
+    try:
+        plan = make_plan(engine.spec, engine.slots, engine.footprint, measured, basis)
+    except PlanError as error:  # it will not fit the budget of hours: go on until that is spent, but say so now
+        live.note(str(error))
+        return
+    engine.record.write("plan", **plan.document())
+    live.note(render(plan, engine.spec))
+
+
+def split(history: History, slots: int) -> dict[str, float]:
+    """How the wall time divides: start-up until the slots are ready, training in them (their mean), the rest."""
+    wall = time.time() - history.header["began"]
+    startup = history.header["ready"] - history.header["began"]
+    seconds = sum(trial.seconds for trial in history.trials.values())
+    training = seconds / slots
+    gpus = history.spec.resources.gpus_per_worker * history.spec.resources.workers if history.spec else 0.0
+    return {
+        "wall_s": wall, "startup_s": startup, "training_s": training, "bookkeeping_s": wall - startup - training,
+        "slots": slots, "gpu_hours": seconds / 3600 * gpus,
+    }  # fmt: skip

@@ -1,0 +1,282 @@
+"""Runs one phase: a searcher and a scheduler under Ray Tune, every event written to the journal as it happens.
+
+The only module that builds a Tuner. Tune decides when to ask for a trial and when to stop one; what a trial is, what
+became of it and whether it is tried again is decided here, from the reports.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+
+from sweeps.errors import SweepFailed, SweepsError
+from sweeps.history import Record
+from sweeps.lease import Lease
+from sweeps.retention import drop_beaten, drop_superseded
+from sweeps.schedule import scheduler
+from sweeps.search import PhaseSearcher, Proposer, Scratch
+from sweeps.slots import Order
+from sweeps.space import Config
+from sweeps.spec import SweepSpec
+
+ATTEMPTS = 2
+"""A trial that raises is tried this often before it is FAILED."""
+ALIKE = 3
+"""So many first trials that fail alike halt the sweep."""
+LEASE_LOSSES = 3
+
+
+@dataclass
+class Engine:
+    """What a phase runs on: the sweep's record, its pool of slots, its limits."""
+
+    spec: SweepSpec
+    baseline: Config
+    folder: Path
+    record: Record
+    pool: Any
+    pool_name: tuple[str, str]
+    slots: int
+    footprint: dict[str, Any]
+    """What a trial of the baseline takes: rows, parameters, bytes; empty for a loop of the user's own."""
+    scratch: Path
+    deadline: float | None
+    """Unix seconds at which the budget's wall time is spent."""
+    trial_ended: Callable[[], None]
+    """Called after each trial's end is written."""
+
+    def call(self, name: str, order: Order) -> dict[str, Any]:
+        """Have a free slot carry out a command."""
+        return dict(ray.get(self.pool.call.remote(name, order)))
+
+    def spent(self) -> str:
+        """Which part of the budget is used up, as a sentence; empty while there is some left."""
+        if self.deadline is not None and time.time() >= self.deadline:
+            return f"the budget of {self.spec.budget.hours:g} hours is spent"
+        limit = self.spec.budget.gpu_hours
+        if limit is not None:
+            seconds = sum(trial.seconds for trial in self.record.history.trials.values())
+            used = seconds / 3600 * self.spec.resources.gpus_per_worker
+            if used >= limit:
+                return f"the budget of {limit:g} GPU-hours is spent"
+        return ""
+
+
+def run_phase(
+    engine: Engine,
+    phase: str,
+    *,
+    count: int,
+    propose: Proposer,
+    fidelity: Mapping[str, Any],
+    min_epochs: int = 1,
+    reduction_factor: float | None = None,
+    keep_all: bool = False,
+) -> None:
+    """Run `count` trials of one phase, whose start the journal has already.
+
+    Raises SweepFailed when the first trials fail alike, none gives a result, or the metric is not reported.
+    """
+    events = Events(engine, phase, keep_all)
+    searcher = PhaseSearcher(
+        phase,
+        count,
+        propose,
+        fidelity,
+        {"metric": engine.spec.metric, "pool": engine.pool_name},
+        events.begin,
+        engine.spec.checkpoint_every,
+    )
+    events.retry = searcher.retry
+    judge: TrialScheduler = scheduler(
+        engine.spec.mode, fidelity["epochs"], min_epochs, reduction_factor, events.decided
+    )
+    node = f"node:{ray.util.get_node_ip_address()}"  # leases stay beside the driver, on no CPU of the trials'
+    tuner = tune.Tuner(
+        tune.with_resources(Lease, tune.PlacementGroupFactory([{node: 0.001}])),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=judge,
+            num_samples=-1,
+            max_concurrent_trials=engine.slots,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=phase,
+            storage_path=str(engine.scratch),
+            verbose=0,
+            callbacks=[events],
+            failure_config=tune.FailureConfig(max_failures=-1),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            stop=Halt(events),
+        ),
+    )
+    status, reason = "FAILED", "interrupted"
+    try:
+        tuner.fit()
+        if events.problem:
+            raise events.problem
+        if count and not any(t.epochs and t.status == "FINISHED" for t in engine.record.history.of_phase(phase)):
+            raise SweepFailed(f"{phase}: no trial gave a result.{events.last_failure()}")
+        status, reason = ("INTERRUPTED", engine.spent()) if engine.spent() else ("FINISHED", "all trials")
+    except SweepsError as error:
+        reason = str(error).splitlines()[0]
+        raise
+    finally:
+        ray.get(engine.pool.release_all.remote())
+        for trial in engine.record.history.of_phase(phase):
+            if trial.status == "RUNNING":
+                engine.record.write("end", trial=trial.trial, status="INTERRUPTED", reason=reason)
+        engine.record.write("end", phase=phase, status=status, reason=reason)
+
+
+class Events(Scratch, tune.Callback):  # type: ignore[misc]
+    """Writes what Tune tells to the journal, frees slots, and decides what a failure means."""
+
+    def __init__(self, engine: Engine, phase: str, keep_all: bool) -> None:
+        self.engine, self.phase, self.keep_all = engine, phase, keep_all
+        self.record = engine.record
+        self.retry: Callable[[Order], None] = lambda order: None
+        self.problem: SweepsError | None = None
+        self.last: dict[str, dict[str, Any]] = {}
+        self.judged: dict[str, dict[str, Any]] = {}
+        self.recovered: dict[str, int] = {}
+
+    def begin(self, order: Order, role: str) -> None:
+        """A trial, or its next attempt, is handed out."""
+        self.record.write(
+            "trial", phase=self.phase, trial=order.trial, attempt=order.attempt, role=role, config=order.config,
+            fidelity=order.fidelity,
+        )  # fmt: skip
+
+    def decided(self, trial: str, decision: dict[str, Any]) -> None:
+        """The scheduler judged a trial; written after the report that it judged."""
+        self.judged[trial] = decision
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        order = Order(**trial.config["order"])
+        report = json.loads(result["report"])
+        history = self.record.history.trials[order.trial]
+        for message in json.loads(result["lost"]):
+            self._failure(order, {"kind": "lost", "error": "SlotLost", "message": message, "traceback": ""})
+        told = history.epochs[-1].epoch if history.epochs else 0
+        if report["metrics"] and report["epoch"] > told:
+            fields = {key: report[key] for key in ("epoch", "metrics", "checkpoint", "seconds")}
+            self.record.write("report", trial=order.trial, attempt=order.attempt, **fields)
+            drop_superseded(self.engine.folder, history)
+            if report["failure"] is None and self.engine.spec.metric not in report["metrics"]:
+                self.problem = unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
+        if order.trial in self.judged:
+            self.record.write("decision", trial=order.trial, **self.judged[order.trial])
+        self.last[order.holder] = report
+        if report["failure"]:
+            self._failure(order, report["failure"])
+            if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
+                self.retry(replace(order, attempt=order.attempt + 1, resume=None if told == 0 else history.checkpoint))
+        resume = report["checkpoint"] or order.resume  # where a lease that Tune starts again goes on
+        trial.set_config(
+            {**trial.config, "order": {**trial.config["order"], "resume": resume}, "told": max(told, report["epoch"])}
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        order = Order(**trial.config["order"])
+        self.engine.pool.release.remote(order.holder)
+        status, reason = self._outcome(order)
+        self.judged.pop(order.trial, None)
+        if status == "RETRY":
+            return
+        self.record.write("end", trial=order.trial, status=status, reason=reason)
+        if not self.keep_all:
+            ended = [t for t in self.record.history.of_phase(self.phase) if t.status != "RUNNING"]
+            spec = self.engine.spec
+            drop_beaten(self.engine.folder, ended, spec.metric, spec.mode, spec.keep_checkpoints)
+        if status == "FAILED":
+            self._halt_if_alike()
+        self.engine.trial_ended()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        order = Order(**trial.config["order"])
+        self.recovered[order.holder] = self.recovered.get(order.holder, 0) + 1
+        self._failure(order, {"kind": "lease", "error": "LeaseLost", "message": "its lease died", "traceback": ""})
+        if self.recovered[order.holder] >= LEASE_LOSSES:
+            self.problem = SweepFailed(
+                f"{order.trial}: its lease died {LEASE_LOSSES} times. Is the driver's node out of memory?"
+            )
+
+    def _outcome(self, order: Order) -> tuple[str, str]:
+        """Status and reason of a trial that Tune has ended."""
+        report = self.last.get(order.holder)
+        if report and report["failure"]:
+            failure = report["failure"]
+            if failure["kind"] in ("non_finite", "memory"):
+                return "INFEASIBLE", failure["message"]
+            if failure["kind"] == "error" and order.attempt < ATTEMPTS:
+                return "RETRY", ""
+            return "FAILED", f"{failure['error']}: {failure['message']}"
+        if report and report["done"]:
+            planned = order.fidelity["epochs"]
+            return "FINISHED", "all epochs" if report[
+                "epoch"
+            ] >= planned else f"ended by itself at epoch {report['epoch']}"
+        decision = self.judged.get(order.trial)
+        if decision and decision["decision"] == TrialScheduler.STOP:
+            return "FINISHED", f"stopped at rung {decision['rung']:g}"
+        return "INTERRUPTED", self.engine.spent() or "the phase ended"
+
+    def _failure(self, order: Order, failure: Mapping[str, str]) -> None:
+        self.record.write(
+            "failure", trial=order.trial, attempt=order.attempt, failure_kind=failure["kind"], error=failure["error"],
+            message=failure["message"], traceback=failure["traceback"], log=f"logs/{order.trial}.log",
+        )  # fmt: skip
+
+    def _halt_if_alike(self) -> None:
+        """Halt when the sweep's first trials all failed with the same exception."""
+        first = list(self.record.history.trials.values())[:ALIKE]
+        if len(first) == ALIKE and all(trial.status == "FAILED" for trial in first):
+            kinds = {re.sub(r"\d+", "#", trial.reason) for trial in first}
+            if len(kinds) == 1:
+                self.problem = SweepFailed(
+                    f"the first {ALIKE} trials all failed alike: {first[0].reason}.{self.last_failure()}"
+                )
+
+    def last_failure(self) -> str:
+        """The newest failure's place in the user's code and its log, for an error message."""
+        failures = [f for trial in self.record.history.trials.values() for f in trial.failures]
+        if not failures:
+            return ""
+        newest = max(failures, key=lambda f: f["at"])
+        place = newest["traceback"].rstrip()
+        return f"\n{place}\n{newest['error']}: {newest['message']}\n  Its prints are in {self.engine.folder / newest['log']}"
+
+
+class Halt(Scratch, tune.Stopper):  # type: ignore[misc]
+    """Ends the phase when there is a problem or the budget is spent."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.events.problem is not None or bool(self.events.engine.spent())
+
+
+def unknown_metric(metric: str, trial: str, reported: list[str]) -> SweepFailed:
+    """The error for a metric that the trainable does not report."""
+    import difflib
+
+    near = difflib.get_close_matches(metric, reported, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"Use one of them, or report {metric}."
+    return SweepFailed(f"metric: {trial} does not report {metric!r}; it reports {', '.join(sorted(reported))}. {hint}")
