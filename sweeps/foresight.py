@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeps.errors import UsageError
 from sweeps.journal import storage_folder
-from sweeps.plan import Plan, baseline_of, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
+from sweeps.plan import UNKNOWN, Plan, baseline_of, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
 from sweeps.spec import SearchPhase, SweepSpec, name_of
 
 
@@ -32,7 +32,7 @@ def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
     baseline = baseline_of(spec)
     cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
     footprint: dict[str, Any] = {}
-    seconds, basis = None, "unknown until measured"
+    seconds, basis = None, UNKNOWN
     try:
         found = load(spec.trainable) if isinstance(spec.trainable, str) else spec.trainable
         if not inspect.isgeneratorfunction(found):

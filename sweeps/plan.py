@@ -21,6 +21,7 @@ from sweeps.spec import Confirm, Explore, Grid, Refine, SearchPhase, SweepSpec, 
 
 Node = Mapping[str, float]
 """Resources of one node: `CPU`, `GPU`."""
+UNKNOWN = "unknown until measured"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PhasePlan:
     checkpoints: int
     """Kept when the phase ends; while it runs, one or two more for each trial at work."""
     checkpoint_bytes: int | None
-    """Of the kept ones, at the size of the baseline's; None where the trainable writes none, or its size is not known."""
+    """Of the kept ones, at the size of the baseline's; None where that is not known."""
     seconds: float | None
 
 
@@ -76,14 +77,15 @@ def slots_on(nodes: Sequence[Node], spec: SweepSpec) -> int:
     largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
     if fit == 0:
         raise PlanError(
-            f"resources: a trial takes {cpus:g} CPUs and {gpus:g} GPUs on one node; the largest of {len(nodes)} nodes has "
-            f"{largest.get('CPU', 0):g} CPUs and {largest.get('GPU', 0):g} GPUs.\n  Lower cpus_per_worker or gpus_per_worker."
+            f"resources: a trial takes {cpus:g} CPUs and {gpus:g} GPUs on one node; the largest of {len(nodes)} nodes "
+            f"has {largest.get('CPU', 0):g} CPUs and {largest.get('GPU', 0):g} GPUs.\n"
+            "  Lower cpus_per_worker or gpus_per_worker."
         )
     asked = spec.resources.concurrency
     if asked is not None and asked > fit:
         raise PlanError(
-            f"resources.concurrency: {asked} trials at a time were asked for; {fit} fit ({cpus:g} CPUs and {gpus:g} GPUs each "
-            f"on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."
+            f"resources.concurrency: {asked} trials at a time were asked for; {fit} fit ({cpus:g} CPUs, {gpus:g} GPUs "
+            f"each on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."
         )
     return asked or fit
 
@@ -93,7 +95,7 @@ def make_plan(
     slots: int,
     footprint: Mapping[str, Any] | None = None,
     seconds_per_epoch: float | None = None,
-    basis: str = "unknown until measured",
+    basis: str = UNKNOWN,
 ) -> Plan:
     """The plan of a spec on `slots` trials at a time. Raises PlanError when it is above the budget whatever happens."""
     phases: list[PhasePlan] = []
@@ -109,8 +111,8 @@ def make_plan(
         )
         phases.append(
             PhasePlan(
-                phase_name(phase), phase.kind, trials, epochs, phase.data_fraction, shares, concurrency, trials * epochs,
-                expected, kept, None if size is None else kept * size, seconds,
+                phase_name(phase), phase.kind, trials, epochs, phase.data_fraction, shares, concurrency,
+                trials * epochs, expected, kept, None if size is None else kept * size, seconds,
             )
         )  # fmt: skip
     total = sum(p.trials for p in phases)
@@ -129,7 +131,7 @@ def make_plan(
         )  # fmt: skip
         if least > spec.budget.hours * 3600:
             raise PlanError(
-                f"budget.hours: at {seconds_per_epoch:.3g} s an epoch even the least work takes {least / 3600:.2g} hours; "
+                f"budget.hours: at {seconds_per_epoch:.3g} s an epoch the least work takes {least / 3600:.2g} hours; "
                 f"the budget is {spec.budget.hours:g}.\n  Lower trials, epochs or data_fraction, or raise the budget."
             )
     return Plan(tuple(phases), seconds_per_epoch, basis, total_s, dict(footprint or {}))
@@ -185,7 +187,8 @@ def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -
     rows = footprint["train_rows"]
     if largest > rows:
         raise SpecError(
-            "space.batch_size", f"a batch of {largest} is larger than the {rows} training rows at data_fraction {fraction:g}",
+            "space.batch_size",
+            f"a batch of {largest} is larger than the {rows} training rows at data_fraction {fraction:g}",
             f"End the range at {rows} or below, or raise data_fraction.",
         )  # fmt: skip
 
@@ -241,8 +244,8 @@ def render(plan: Plan, spec: SweepSpec) -> str:
     rows = [head, *(row(phase) for phase in plan.phases)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip() for r in rows]
-    shares = "; ".join(f"{p.phase} " + ", ".join(f"{n} {role}" for role, n in p.shares.items()) for p in plan.phases)
-    lines.append(f"shares: {shares}")
+    shares = [f"{p.phase} {', '.join(f'{n} {role}' for role, n in p.shares.items())}" for p in plan.phases]
+    lines.append(f"shares: {'; '.join(shares)}")
     if plan.seconds_per_epoch is None:
         lines.append(f"time: {plan.basis}")
     else:

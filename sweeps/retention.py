@@ -21,7 +21,7 @@ def drop_superseded(folder: Path, trial: TrialHistory) -> None:
 
 
 def drop_beaten(folder: Path, ended: Sequence[TrialHistory], metric: str, mode: Mode, keep: int) -> None:
-    """Remove the checkpoints of a phase's ended trials but the best `keep`: those that came furthest, then the better."""
+    """Remove the checkpoints of ended trials but the best `keep`: those that came furthest, then the better."""
     sign = 1 if mode == "max" else -1
 
     def rank(trial: TrialHistory) -> tuple[int, float]:

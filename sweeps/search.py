@@ -49,8 +49,8 @@ def sobol(space: Space, seed: int) -> Callable[[int], Config]:
 
     def config(number: int) -> Config:
         while number >= len(points):
-            points.extend(engine.random(64))
-        return space.decode(list(points[number]))
+            points.extend(engine.random(64).tolist())
+        return space.decode(points[number])
 
     return config
 
@@ -83,7 +83,7 @@ def tpe(space: Space, ranked: Callable[[], Sequence[Config]], seed: int) -> Call
         return (value + 0.5) / len(domain.choice) if isinstance(domain, Choice) else float(value)
 
     def config(number: int) -> Config:
-        documents = []
+        documents: list[dict[str, Any]] = []
         for loss, known in enumerate(ranked()):
             point = space.encode(known)
             if point is None:

@@ -93,9 +93,7 @@ class Worker:
         with prints_to(log):
             try:
                 found: Answer = getattr(self, name)(argument)
-            except (
-                BaseException
-            ) as error:  # the trial's own code: sys.exit and KeyboardInterrupt in it must not end the slot
+            except BaseException as error:  # noqa: BLE001  the trial's own code: its sys.exit must not end the slot
                 found = {"epoch": self.epoch, "metrics": {}, "done": True, "failure": failure(error)}
                 traceback.print_exc()  # into the trial's own log
         return {"checkpoint": None, "failure": None, **found, "seconds": time.perf_counter() - began}
@@ -143,7 +141,7 @@ class Worker:
         return {}
 
     def describe(self, order: Order) -> Answer:
-        """What a trial of this config will take: rows, parameters, bytes of a checkpoint; {} for a loop of the user's own."""
+        """What a trial of this config will take: rows, parameters, bytes; {} for a loop of the user's own."""
         from trainables.contract import Fidelity, instantiate
         from trainables.footprint import describe
 
@@ -230,7 +228,9 @@ def prints_to(path: Path) -> Iterator[None]:
 class Slot:
     """One warm place for a trial: a process with the trial's resources and a Ray Train run that lives as long."""
 
-    def __init__(self, trainable: Any, folder: str, scratch: str) -> None:
+    def __init__(self, trainable: Any, folder: str, scratch: str, path: list[str]) -> None:
+        """`path` is the driver's import path: what it can import by name, a slot can."""
+        sys.path.extend(entry for entry in path if entry not in sys.path)
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
@@ -263,8 +263,9 @@ class Slot:
 class Pool:
     """Owns the slots; lends each to one trial at a time; replaces the ones that are lost."""
 
-    def __init__(self, count: int, resources: dict[str, float], trainable: Any, folder: str, scratch: str) -> None:
-        self.resources, self.arguments = resources, (trainable, folder, scratch)
+    def __init__(self, count: int, resources: dict[str, float], *arguments: Any) -> None:
+        """`count` slots with `resources` each (`num_cpus`, `num_gpus`); `arguments` are Slot's."""
+        self.resources, self.arguments = resources, arguments
         self.free: list[Any] = []
         self.held: dict[str, Any] = {}
         self.changed = asyncio.Condition()

@@ -31,6 +31,7 @@ from sweeps.insight.curves import last_search, rank
 from sweeps.journal import find_sweep, new_sweep_folder, storage_folder
 from sweeps.phases import confirm, explore, grid, refine
 from sweeps.plan import (
+    UNKNOWN,
     baseline_of,
     check_rows,
     earlier_seconds_per_epoch,
@@ -137,7 +138,7 @@ class Sweep:
 
     @property
     def best(self) -> Best:
-        """The confirmed winner, else the best trial of the last search. Raises SweepFailed when no trial has a result."""
+        """The confirmed winner, else the best trial of the last search. Raises SweepFailed when there is none."""
         history = self.history
         if history.verdict:
             trial = history.trials[history.verdict["best_trial"]]
@@ -175,29 +176,21 @@ class Sweep:
         try:
             slots = slots_on(cluster.nodes, spec)
             make_plan(spec, slots)  # refuses what cannot fit
-            with new_folder(storage, spec.name) as folder, tempfile.TemporaryDirectory() as scratch:
-                with pool_of(spec, slots, folder, scratch) as (pool, pool_name):
-                    baseline = baseline_of(spec)
-                    footprint = inspect_trainable(spec, baseline, pool)
-                    ray.get(pool.ready.remote())
-                    record = Record(folder)
-                    self._history = record.history
-                    header(record, spec, slots, cluster, began)
-                    deadline = None if spec.budget.hours is None else began + spec.budget.hours * 3600
-                    engine = Engine(
-                        spec,
-                        baseline,
-                        folder,
-                        record,
-                        pool,
-                        pool_name,
-                        slots,
-                        footprint,
-                        Path(scratch),
-                        deadline,
-                        lambda: None,
-                    )
-                    self._phases(engine, storage, out)
+            with (
+                new_folder(storage, spec.name) as folder,
+                tempfile.TemporaryDirectory() as scratch,
+                pool_of(spec, slots, folder, scratch) as (pool, pool_name),
+            ):
+                baseline = baseline_of(spec)
+                footprint = inspect_trainable(spec, baseline, pool)
+                ray.get(pool.ready.remote())
+                record = Record(folder)
+                self._history = record.history
+                header(record, spec, slots, cluster, began)
+                engine = Engine(spec, baseline, folder, record, pool, pool_name, slots, footprint, Path(scratch))
+                if spec.budget.hours is not None:
+                    engine.deadline = began + spec.budget.hours * 3600
+                self._phases(engine, storage, out)
         finally:
             cluster.close()
         return self
@@ -206,8 +199,8 @@ class Sweep:
         """Run the phases with MLflow and the live view beside them; close whatever happens."""
         spec, record = self.spec, engine.record
         earlier = earlier_seconds_per_epoch(spec, storage)
-        known = {"seconds_per_epoch": earlier[0], "basis": f"as in {earlier[1]}"} if earlier else {}
-        plan = make_plan(spec, engine.slots, engine.footprint, **known)
+        seconds, basis = (earlier[0], f"as in {earlier[1]}") if earlier else (None, UNKNOWN)
+        plan = make_plan(spec, engine.slots, engine.footprint, seconds, basis)
         record.write("plan", **plan.document())
         print(f"sweep in {engine.folder}\n{render(plan, spec)}", file=out, flush=True)
         uri = spec.tracking or tracking.default_uri(engine.folder)
@@ -256,7 +249,7 @@ def pool_of(spec: SweepSpec, slots: int, folder: Path, scratch: str) -> Iterator
     }
     name, namespace = f"pool-{folder.name}", ray.get_runtime_context().namespace
     pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]
-        slots, resources, spec.trainable, str(folder), scratch
+        slots, resources, spec.trainable, str(folder), scratch, [os.path.abspath(entry) for entry in sys.path]
     )
     try:
         yield pool, (name, namespace)
@@ -266,7 +259,7 @@ def pool_of(spec: SweepSpec, slots: int, folder: Path, scratch: str) -> Iterator
 
 
 def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str, Any]:
-    """Build the baseline's data and model in a slot: its footprint. Raises UsageError with the reason when that fails."""
+    """Build the baseline's data and model in a slot: its footprint. Raises UsageError when that fails, with why."""
     cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
     fidelity = {"epochs": cheapest.epochs, "data_fraction": cheapest.data_fraction, "seed": spec.seed}
     answer = ray.get(pool.call.remote("describe", Order("inspection", 1, baseline, fidelity)))
@@ -274,10 +267,8 @@ def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str,
     if failure:
         if failure["error"] == "TrainableError":
             raise UsageError(failure["message"])
-        raise UsageError(
-            f"trainable: {name_of(spec.trainable)} with the baseline config raised {failure['error']}: {failure['message']}\n"
-            f"{failure['traceback'].rstrip()}"
-        )
+        raised = f"{failure['error']}: {failure['message']}\n{failure['traceback'].rstrip()}"
+        raise UsageError(f"trainable: {name_of(spec.trainable)} with the baseline config raised {raised}")
     footprint: dict[str, Any] = answer["footprint"]
     check_rows(spec, footprint, cheapest.data_fraction)
     return footprint
@@ -291,7 +282,8 @@ def header(record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began:
         generation=record.journal.generation, git=git_state(), versions={p: version(p) for p in packages},
         hardware={
             "cpus": sum(node["CPU"] for node in cluster.nodes), "gpus": sum(node["GPU"] for node in cluster.nodes),
-            "nodes": len(cluster.nodes), "slots": slots, "machine": platform.machine(), "python": platform.python_version(),
+            "nodes": len(cluster.nodes), "slots": slots, "machine": platform.machine(),
+            "python": platform.python_version(),
         },
         began=began, ready=time.time(),
     )  # fmt: skip

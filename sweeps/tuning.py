@@ -49,9 +49,9 @@ class Engine:
     footprint: dict[str, Any]
     """What a trial of the baseline takes: rows, parameters, bytes; empty for a loop of the user's own."""
     scratch: Path
-    deadline: float | None
+    deadline: float | None = None
     """Unix seconds at which the budget's wall time is spent."""
-    trial_ended: Callable[[], None]
+    trial_ended: Callable[[], None] = lambda: None
     """Called after each trial's end is written."""
 
     def call(self, name: str, order: Order) -> dict[str, Any]:
@@ -185,9 +185,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
                 self.retry(replace(order, attempt=order.attempt + 1, resume=None if told == 0 else history.checkpoint))
         resume = report["checkpoint"] or order.resume  # where a lease that Tune starts again goes on
-        trial.set_config(
-            {**trial.config, "order": {**trial.config["order"], "resume": resume}, "told": max(told, report["epoch"])}
-        )
+        order_now = {**trial.config["order"], "resume": resume}
+        trial.set_config({**trial.config, "order": order_now, "told": max(told, report["epoch"])})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order(**trial.config["order"])
@@ -246,9 +245,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         if len(first) == ALIKE and all(trial.status == "FAILED" for trial in first):
             kinds = {re.sub(r"\d+", "#", trial.reason) for trial in first}
             if len(kinds) == 1:
-                self.problem = SweepFailed(
-                    f"the first {ALIKE} trials all failed alike: {first[0].reason}.{self.last_failure()}"
-                )
+                alike = f"the first {ALIKE} trials all failed alike: {first[0].reason}."
+                self.problem = SweepFailed(alike + self.last_failure())
 
     def last_failure(self) -> str:
         """The newest failure's place in the user's code and its log, for an error message."""
@@ -257,7 +255,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             return ""
         newest = max(failures, key=lambda f: f["at"])
         place = newest["traceback"].rstrip()
-        return f"\n{place}\n{newest['error']}: {newest['message']}\n  Its prints are in {self.engine.folder / newest['log']}"
+        log = self.engine.folder / newest["log"]
+        return f"\n{place}\n{newest['error']}: {newest['message']}\n  Its prints are in {log}"
 
 
 class Halt(Scratch, tune.Stopper):  # type: ignore[misc]

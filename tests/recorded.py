@@ -102,6 +102,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
             n=n + 20,
         )
     if not finished:
+        journal.close()
         return folder
     journal.append("end", phase="refine", status="FINISHED", reason="all trials")
     start_phase(journal, "confirm", "confirm", narrowed, [], None, 9)

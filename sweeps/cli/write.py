@@ -20,14 +20,14 @@ trainable: {trainable}
 space:
 {space}
 # What counts as better, among the metrics that the trainable reports.
-metric: {metric}
-mode: {mode}
+metric: val/loss
+mode: min
 
 # The config you use today. The winner has to beat it over several seeds.
 {baseline}
 # Wide and cheap, then narrow and longer, then the best and the baseline over seeds.
 phases:
-  - {{kind: explore, trials: 24, epochs: 3, data_fraction: {fraction}}}
+  - {{kind: explore, trials: 24, epochs: 3, data_fraction: 0.5}}
   - {{kind: refine, trials: 12, epochs: 9}}
   - {{kind: confirm, top: 2, seeds: 3}}
 
@@ -38,6 +38,8 @@ phases:
 """
 LOOP_SPACE = "  lr:\n  batch_size:\n  optimizer:\n  sgd.momentum:\n  weight_decay:\n  schedule:\n"
 LOOP_BASELINE = "baseline: {lr: 1e-3, batch_size: 64, optimizer: adamw, weight_decay: 1e-4, schedule: constant}\n"
+OWN_SPACE = "  lr: {log: [1e-4, 1e-1]}   # name here what your loop reads from its config\n"
+OWN_BASELINE = "baseline: {lr: 1e-3}\n"
 
 
 @click.command()
@@ -61,20 +63,11 @@ def init(trainable: str, file: Path) -> None:
             instantiate(found)
     except TrainableError as error:
         raise UsageError(str(error)) from None
-    if own_loop:
-        text = TEMPLATE.format(
-            trainable=trainable, file=file, space="  lr: {log: [1e-4, 1e-1]}   # name what your loop reads from its config\n",
-            metric="val/loss", mode="min", baseline="baseline: {lr: 1e-3}\n", fraction=1.0,
-        )  # fmt: skip
-    else:
-        text = TEMPLATE.format(
-            trainable=trainable,
-            file=file,
-            space=LOOP_SPACE,
-            metric="val/loss",
-            mode="min",
-            baseline=LOOP_BASELINE,
-            fraction=0.5,
-        )
+    text = TEMPLATE.format(
+        trainable=trainable,
+        file=file,
+        space=OWN_SPACE if own_loop else LOOP_SPACE,
+        baseline=OWN_BASELINE if own_loop else LOOP_BASELINE,
+    )
     file.write_text(text, encoding="utf-8")
     print(f"wrote {file}. Next: sweeps plan {file}", file=sys.stdout)

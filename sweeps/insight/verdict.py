@@ -138,8 +138,10 @@ def compare(winner: Arm, baseline: Arm, mode: Mode, confidence: float) -> Compar
 def sentence(decision: Decision, winner: Arm, baseline: Arm, compared: Comparison, metric: str) -> str:
     """The verdict as a person says it."""
     n = len(compared.seeds)
-    values = f"{metric} {winner.mean:.4f} ± {winner.sd:.4f} against {baseline.mean:.4f} ± {baseline.sd:.4f} of the baseline over {n} seeds"
-    interval = f"better by {compared.mean_difference:.4f}, {compared.confidence:.1%} interval {compared.low:.4f} … {compared.high:.4f}"
+    theirs = f"{baseline.mean:.4f} ± {baseline.sd:.4f} of the baseline"
+    values = f"{metric} {winner.mean:.4f} ± {winner.sd:.4f} against {theirs} over {n} seeds"
+    limits = f"{compared.confidence:.1%} interval {compared.low:.4f} … {compared.high:.4f}"
+    interval = f"better by {compared.mean_difference:.4f}, {limits}"
     if decision == "ADOPT":
         return f"ADOPT {winner.arm}: {values}; {interval}."
     if decision == "MORE_SEEDS":
@@ -151,7 +153,7 @@ def sentence(decision: Decision, winner: Arm, baseline: Arm, compared: Compariso
 
 
 def document(verdict: Verdict, *, epochs: int, best_trial: str, test: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The fields of the journal's `verdict` line; `test` holds each read arm's metrics by seed, if the data has a test split."""
+    """The fields of the journal's `verdict` line; `test` has the metrics of each arm that was read, by seed."""
     return {
         "verdict": verdict.verdict, "winner": verdict.winner, "best_trial": best_trial, "metric": verdict.metric,
         "mode": verdict.mode, "epochs": epochs, "arms": [arm.document() for arm in verdict.arms],

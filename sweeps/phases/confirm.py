@@ -48,7 +48,7 @@ def run(engine: Engine, phase: Confirm) -> None:
 
 
 def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:
-    """The best different configs of a search phase by trial, compared at the highest rung that enough of them reached."""
+    """The best different configs of a search phase by trial, at the highest rung that enough of them reached."""
     spec, history = engine.spec, engine.record.history
     ranking = rank(history.of_phase(phase), spec.metric, spec.mode, enough=count)
     chosen: dict[str, Config] = {}
@@ -71,7 +71,7 @@ def collect(history: History, phase: str, role: str, config: Config, epochs: int
 
 
 def read_test(engine: Engine, verdict: Verdict) -> dict[str, Any] | None:
-    """The test split's metrics of the winner and the baseline, a dict for each seed; None when there is no test split."""
+    """The test split's metrics of the winner and the baseline, a dict a seed; None without a test split."""
     if not engine.footprint.get("test_rows"):
         return None
     found: dict[str, Any] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from sweeps.insight.curves import Ranking
@@ -24,8 +23,10 @@ def open_phase(
     """Write the phase's line: its space, what changed on entering it, and the comparison that rests on."""
     comparison: dict[str, Any] | None = None
     if ranking is not None:
-        comparison = {k: v for k, v in asdict(ranking).items() if k in ("epoch", "data_fraction")}
-        comparison["trials"] = len(ranking.trials)
+        comparison = {
+            "phase": ranking.trials[0].phase, "epoch": ranking.epoch, "data_fraction": ranking.data_fraction,
+            "trials": len(ranking.trials),
+        }  # fmt: skip
     engine.record.write(
         "phase", phase=name, phase_kind=kind, space=space.model_dump(mode="json", by_alias=True),
         changes=[change.model_dump(mode="json") for change in changes], comparison=comparison, trials=trials,

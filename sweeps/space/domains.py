@@ -118,8 +118,8 @@ class Float(Range):
             raise SpecError(
                 "",
                 f"a logarithmic range cannot begin at {show(low)}",
-                f"Begin above 0, e.g. {{log: [{show(high / 1000)}, {show(high)}]}}, add or_zero: true if 0 is meant too, "
-                "or use {float: …}.",
+                f"Begin above 0, e.g. {{log: [{show(high / 1000)}, {show(high)}]}}, add or_zero: true if 0 is meant "
+                "too, or use {float: …}.",
             )
         if self.scale == "one_minus" and high >= 1:
             raise SpecError("", f"a one_minus range must end below 1, not at {show(high)}", "Lower its end.")

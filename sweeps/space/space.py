@@ -174,7 +174,7 @@ def with_condition(name: str, domain: Domain, domains: Mapping[str, Domain]) -> 
         if len(parents) != 1:
             raise SpecError(
                 path,
-                f"{'no' if not parents else 'more than one'} parameter has the value {prefix!r}, which the name begins with",
+                f"{'no' if not parents else 'more than one'} parameter has the value {prefix!r} that it begins with",
                 f"Add {prefix} to the choice it belongs to, or write `when:` with its condition.",
             )
         domain = domain.model_copy(update={"when": {parents[0]: (prefix,)}})

@@ -1,0 +1,145 @@
+"""From recorded curves to what may be compared: rankings at one fidelity, the best so far, the trials worth drawing.
+
+Stands between History and everything that reads values: narrowing and confirm take their rankings here, figures and
+report their trials. A trial that was stopped early, saw half of the data or diverged is never weighed against one that
+did not: the rule for that is written once, in `rank`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sweeps.history import History, Mode, TrialHistory
+
+ENOUGH_TRIALS = 8
+"""So many trials (or a third of them, if that is more) make an epoch worth comparing at."""
+FINALISTS = 3
+"""So many trials at an epoch are enough to say who leads."""
+LEFT_OUT = frozenset({"INFEASIBLE", "FAILED"})
+"""Trials that ended so have no value, whatever they reported before."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Trials compared after the same epoch on the same share of the data, best first. Empty when none can be."""
+
+    epoch: int
+    data_fraction: float
+    trials: list[TrialHistory]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The best single report among some trials: which trial, after which epoch, how good."""
+
+    trial: TrialHistory
+    epoch: int
+    value: float
+
+
+def usable(trials: Iterable[TrialHistory]) -> list[TrialHistory]:
+    """The trials whose values count: neither infeasible nor failed."""
+    return [trial for trial in trials if trial.status not in LEFT_OUT]
+
+
+def rank(trials: Iterable[TrialHistory], metric: str, mode: Mode, *, enough: int | None = None) -> Ranking:
+    """The ranking of the trials at one fidelity.
+
+    The fidelity is the highest epoch that `enough` of the usable trials reached with a finite value on the same data
+    fraction, by default max(8, a third of them), which is evidence to move a range on; who only picks the best few asks
+    for fewer. When no epoch has so many, it is the one that most reached. Equal values are ordered by trial id.
+    """
+    candidates = usable(trials)
+    points: dict[tuple[int, float], list[tuple[float, TrialHistory]]] = {}
+    for trial in candidates:
+        for epoch, value in trial.curve(metric):
+            if math.isfinite(value):
+                points.setdefault((epoch, trial.fidelity["data_fraction"]), []).append((value, trial))
+    if not points:
+        return Ranking(0, 1.0, [], [])
+    needed = max(ENOUGH_TRIALS, math.ceil(len(candidates) / 3)) if enough is None else enough
+    reached = [fidelity for fidelity, found in points.items() if len(found) >= needed]
+    best = max(reached) if reached else max(points, key=lambda fidelity: (len(points[fidelity]), fidelity))
+    ordered = sorted(points[best], key=lambda p: (p[0] if mode == "min" else -p[0], p[1].trial))
+    return Ranking(*best, [trial for _, trial in ordered], [value for value, _ in ordered])
+
+
+def leader(trials: Iterable[TrialHistory], metric: str, mode: Mode) -> Leader | None:
+    """The best report of the usable trials, of equals the lowest trial id; None when there is no finite value.
+
+    For progress displays only: it names the epoch because it does not compare epochs.
+    """
+    found = [(best, trial) for trial in usable(trials) if (best := trial.best(metric, mode))]
+    if not found:
+        return None
+    (epoch, value), trial = min(found, key=lambda f: (f[0][1] if mode == "min" else -f[0][1], f[1].trial))
+    return Leader(trial, epoch, value)
+
+
+def best_so_far(history: History) -> dict[str, list[tuple[float, float]]]:
+    """For each phase (training seconds spent by the whole sweep, best value of the phase) wherever the best improved.
+
+    The last point of a phase repeats its best at the phase's last report. Training that gave no usable value is paid
+    for all the same. Phases are kept apart, because their values stem from different fidelities.
+    """
+    spec = history.spec
+    if spec is None:
+        return {}
+    reports = sorted(
+        (
+            (epoch.at, trial.trial, epoch.epoch, epoch, trial)
+            for trial in history.trials.values()
+            for epoch in trial.epochs
+        ),
+        key=lambda report: report[:3],
+    )
+    last = Counter({trial.phase: i for i, (*_, trial) in enumerate(reports)})
+    lines: dict[str, list[tuple[float, float]]] = {}
+    spent = 0.0
+    for i, (*_, epoch, trial) in enumerate(reports):
+        spent += epoch.seconds
+        line = lines.setdefault(trial.phase, [])
+        value = epoch.metrics.get(spec.metric, math.nan)
+        counts = trial.status not in LEFT_OUT and math.isfinite(value)
+        if counts and (not line or (value < line[-1][1] if spec.mode == "min" else value > line[-1][1])):
+            line.append((spent, value))
+        if i == last[trial.phase] and line and line[-1][0] < spent:
+            line.append((spent, line[-1][1]))
+    return {phase: line for phase, line in lines.items() if line}
+
+
+def last_search(history: History) -> str | None:
+    """Name of the newest phase that searched and has a value to rank; None before there is one."""
+    spec = history.spec
+    names = [name for name, phase in history.phases.items() if phase.kind != "confirm"]
+    for name in reversed(names):
+        if spec and rank(history.of_phase(name), spec.metric, spec.mode).trials:
+            return name
+    return None
+
+
+def finalists(history: History) -> Ranking | None:
+    """The last search phase's trials at the highest epoch that a few of them reached; None before there is a value.
+
+    Few are enough here because nothing is narrowed on them: a scheduler let them go on because they were good.
+    """
+    phase, spec = last_search(history), history.spec
+    if phase is None or spec is None:
+        return None
+    return rank(history.of_phase(phase), spec.metric, spec.mode, enough=FINALISTS)
+
+
+def top(history: History, k: int) -> list[TrialHistory]:
+    """The best k trials to draw: with a verdict the winner's and the baseline's confirm trials first, then the best of
+    the last search phase."""
+    chosen: list[TrialHistory] = []
+    if history.verdict:
+        arms = {arm["arm"]: arm["trials"] for arm in history.verdict["arms"]}
+        for name in dict.fromkeys((history.verdict["winner"], "baseline")):
+            chosen += [history.trials[trial] for trial in arms.get(name, [])]
+    ranking = finalists(history)
+    return (chosen + (ranking.trials if ranking else []))[:k]

@@ -1,0 +1,14 @@
+"""The journal mirrored into MLflow, by a child process that only reads: the sweep neither waits for it nor needs it.
+
+    driver ──► journal ──► child process: writer.py follows, mirror.py writes ──► MLflow
+       ├── uris.py: can the URI be used, asked before the start    └── runs.py: how each run should look
+       └── child.py: start the child, finish it; sync replays a sweep that has ended
+
+A child and not a thread: MLflow's import (2 s), its calls (60 ms each to a server) and its hangs stay out of the
+process that runs Tune's loop. What stands here imports no mlflow.
+"""
+
+from sweeps.tracking.child import finish, start, sync
+from sweeps.tracking.uris import check, default_uri, open_command, without_secrets
+
+__all__ = ["check", "default_uri", "finish", "open_command", "start", "sync", "without_secrets"]

@@ -1,0 +1,205 @@
+"""One sweep's runs in MLflow, brought up to its journal; the only module that imports mlflow.
+
+It compares and never just appends: `runs.py` says how each run should look, a look-up by the tag `sweep.uid` how it
+does, and the difference is sent in one batch a run. So a crash, a server that comes back and a replay into a server
+that has half of it are all the same case, and none makes anything twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
+
+from sweeps.errors import TrackingError
+from sweeps.history import History
+from sweeps.tracking.runs import Point, RunRecord, best_points, points, sweep_record, trial_record
+from sweeps.tracking.uris import SQLITE
+
+METRICS_A_BATCH, PARAMS_A_BATCH = 800, 100  # MLflow takes 1,000 entities a call in all
+PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+"""Error codes that mean "later", not "never"; MLflow gives the first when a server cannot be reached at all."""
+log = logging.getLogger("sweeps.tracking")
+
+
+class OutOfReach(Exception):
+    """Raised when MLflow did not answer, or not now: the same call may work later."""
+
+
+@dataclass
+class Known:
+    """A run as MLflow has it."""
+
+    run_id: str
+    params: set[str]
+    tags: dict[str, str]
+    status: str
+
+
+class Mirror:
+    """One sweep's runs in MLflow."""
+
+    def __init__(self, uri: str, history: History) -> None:
+        self.uri, self.history = uri, history
+        self.pending: set[str] = set()
+        """Trials with something new in the journal."""
+        self.refused: dict[str, str] = {}
+        """Trials that MLflow will not take, and why."""
+        self._client: MlflowClient | None = None
+        self._runs: dict[str, Known] | None = None
+        self._experiment = ""
+
+    def write(self, gone_at: float | None = None) -> None:
+        """Bring MLflow up to the journal; `gone_at`: for the last time, the driver is no more.
+
+        Raises OutOfReach: what was not sent stays pending, and the next call looks everything up again.
+        Raises TrackingError when MLflow will never take this sweep.
+        """
+        try:
+            self._client = self._client or MlflowClient(tracking_uri=self.uri)  # makes and migrates a new database
+            if self.history.spec is None:
+                return
+            if self._runs is None:
+                self._experiment = self._find_experiment(self.history.spec.name)
+                self._runs = self._look_up()
+            self._write_all(gone_at)
+        # requests' errors are OSErrors, and so is a full disk; a database that is gone at the start raises its own
+        except (MlflowException, OSError, OperationalError) as error:
+            self._runs = None  # a call that failed may still have been done: look again before the next
+            if isinstance(error, MlflowException) and not passing(error):
+                raise TrackingError(f"tracking: MLflow refuses the sweep: {error}") from error
+            raise OutOfReach(str(error)) from error
+
+    def _write_all(self, gone_at: float | None) -> None:
+        sweep = self._found(sweep_record(self.history))
+        if gone_at is None:
+            self._send(sweep_record(self.history))
+        else:
+            self.pending |= {trial.trial for trial in self.history.trials.values() if trial.status == "RUNNING"}
+        for name in [name for name in self.history.trials if name in self.pending]:
+            trial = self.history.trials[name]
+            record = trial_record(self.history, trial, sweep.run_id, gone_at)
+            known = self._found(record)
+            new = points(trial.epochs[int(known.tags.get("sweep.reports", 0)) :])
+            try:
+                self._send(record, new + (best_points(self.history, trial) if known.status != record.status else []))
+                self.refused.pop(name, None)
+            except MlflowException as error:
+                if passing(error):
+                    raise
+                self.refused[name] = str(error)  # the others still go
+                log.error("%s: refused by MLflow: %s", name, error)
+            self.pending.discard(name)
+        if gone_at is not None:  # last, so that a sweep shown as ended has everything
+            self._send_files(sweep.run_id)
+            self._send(sweep_record(self.history, gone_at))
+
+    def _find_experiment(self, name: str) -> str:
+        """The id of the experiment of this name, made if missing."""
+        assert self._client is not None
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name, artifact_location=self._artifact_location()))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(name)  # another sweep of the name made it just now
+        if found.lifecycle_stage != "active":
+            mend = f"Restore it (mlflow experiments restore -x {found.experiment_id}), or give the spec another name."
+            raise TrackingError(f"tracking: the experiment {name} is in MLflow's trash.\n  {mend}")
+        return str(found.experiment_id)
+
+    def _artifact_location(self) -> str | None:
+        """Beside an sqlite file, beside the sweeps for other databases, a server's own place otherwise.
+
+        Without it MLflow would write into the current directory of whoever came first.
+        """
+        if self.uri.startswith(SQLITE):
+            return str(Path(self.uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts")
+        return None if self.uri.startswith("http") else str(self.history.folder.parent / "mlartifacts")
+
+    def _look_up(self) -> dict[str, Known]:
+        """All runs of the sweep that MLflow has, by `sweep.uid`."""
+        assert self._client is not None
+        runs: dict[str, Known] = {}
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                filter_string=f'tags.sweep = "{self.history.name}"',
+                max_results=500,
+                page_token=token,
+            )
+            for run in page:
+                known = Known(run.info.run_id, set(run.data.params), dict(run.data.tags), run.info.status)
+                runs[run.data.tags.get("sweep.uid", "")] = known
+            token = page.token
+            if not token:
+                return runs
+
+    def _found(self, record: RunRecord) -> Known:
+        """The run for this record, made if missing, as yet without anything but its identity."""
+        assert self._client is not None
+        assert self._runs is not None
+        if record.uid not in self._runs:
+            identity = {name: record.tags[name] for name in ("sweep", "sweep.uid", "sweep.kind")}
+            run = self._client.create_run(self._experiment, record.started, dict(identity), record.name)
+            self._runs[record.uid] = Known(run.info.run_id, set(), identity, "RUNNING")
+        return self._runs[record.uid]
+
+    def _send(self, record: RunRecord, new: Iterable[Point] = ()) -> Known:
+        """Send what a run lacks. Tags go last: `sweep.reports` stands for points that have arrived."""
+        assert self._client is not None
+        known = self._found(record)
+        metrics = [Metric(point.key, point.value, point.timestamp, point.step) for point in new]
+        # Only missing params: one that differs, as after a sweep was extended, would have the batch refused.
+        params = [Param(name, value) for name, value in record.params.items() if name not in known.params]
+        tags = {name: value for name, value in record.tags.items() if known.tags.get(name, "") != value}
+        while metrics or params or tags:
+            last = len(metrics) <= METRICS_A_BATCH and len(params) <= PARAMS_A_BATCH
+            self._client.log_batch(
+                known.run_id,
+                metrics[:METRICS_A_BATCH],
+                params[:PARAMS_A_BATCH],
+                [RunTag(name, value) for name, value in tags.items()] if last else [],
+            )
+            known.params |= {param.key for param in params[:PARAMS_A_BATCH]}
+            metrics, params = metrics[METRICS_A_BATCH:], params[PARAMS_A_BATCH:]
+            if last:
+                known.tags |= tags
+                break
+        if known.status != record.status:
+            if record.ended is None:  # it goes on after a resume
+                self._client.update_run(known.run_id, status=record.status)
+            else:
+                self._client.set_terminated(known.run_id, record.status, record.ended)
+            known.status = record.status
+        return known
+
+    def _send_files(self, sweep_run: str) -> None:
+        """The spec, the figures and the report to the sweep's run, the figures to the best trial's as well."""
+        assert self._client is not None
+        assert self._runs is not None
+        assert self.history.spec is not None
+        self._client.log_dict(sweep_run, self.history.spec.document(), "spec.json")
+        figures, report = self.history.folder / "figures", self.history.folder / "report.html"
+        if report.is_file():
+            self._client.log_artifact(sweep_run, str(report))
+        if figures.is_dir() and any(figures.iterdir()):
+            self._client.log_artifacts(sweep_run, str(figures), "figures")
+        best = self._runs.get(f"{self.history.name}/{(self.history.verdict or {}).get('best_trial')}")
+        if best:
+            for figure in sorted(figures.glob("*.png")):
+                self._client.log_artifact(best.run_id, str(figure), "figures")
+
+
+def passing(error: MlflowException) -> bool:
+    """Whether the same call may work later."""
+    return error.error_code in PASSING

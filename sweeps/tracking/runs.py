@@ -1,0 +1,224 @@
+"""What MLflow should hold of a sweep: pure functions from History to runs, their params, tags and points.
+
+One flat run a trial and one for the sweep itself. Flat, because MLflow's table shows nested runs collapsed to one row.
+Everything here follows from the journal alone, times included, so that a replay asks for exactly what is there.
+Names before the last `/` become sections of the UI, hence `best/…`; the tags in `sweep.…` are for filters.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sweeps.history import Epoch, History, TrialHistory
+from sweeps.space import Float
+from sweeps.spec import phase_name
+
+MAX_VALUE = 5000
+"""Characters of a tag or param, below MLflow's own limits (8,000 and 6,000), where it would cut without a word."""
+RUN_STATUS = {
+    "RUNNING": "RUNNING",
+    "FINISHED": "FINISHED",
+    "INFEASIBLE": "FAILED",
+    "FAILED": "FAILED",
+    "INTERRUPTED": "KILLED",
+}
+GONE = "the driver ended without a word; `sweeps resume` goes on"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric; in MLflow a point with the same four fields is the same point."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it should stand in MLflow."""
+
+    uid: str
+    """Value of the tag `sweep.uid`, by which the run is found again: `<sweep>/<trial>`, `<sweep>` for the sweep's."""
+    name: str
+    started: int
+    params: dict[str, str]
+    tags: dict[str, str]
+    """An empty one needs no tag, and empties one that is there."""
+    status: str
+    """RUNNING, FINISHED, FAILED or KILLED: MLflow's own."""
+    ended: int | None
+
+
+def sweep_record(history: History, gone_at: float | None = None) -> RunRecord:
+    """The run of the sweep itself. `gone_at`: the driver is no more since then, whatever the journal says."""
+    spec = history.spec
+    assert spec is not None  # the first line of a journal is the sweep's
+    status, reason = history.status, (history.end or {}).get("reason", "")
+    ended = history.end["at"] if history.end else gone_at
+    if status == "RUNNING" and gone_at is not None:
+        status, reason = "INTERRUPTED", GONE
+    phases = ", ".join(phase_name(phase) for phase in spec.phases)
+    git = history.header.get("git") or {}
+    tags = {
+        "sweep": history.name,
+        "sweep.uid": history.name,
+        "sweep.kind": "sweep",
+        "sweep.status": status,
+        "sweep.stop_reason": reason,
+        "verdict": (history.verdict or {}).get("verdict", ""),
+        "mlflow.source.git.commit": git.get("commit") or "",
+        "sweep.git_dirty": str(git["dirty"]).lower() if "dirty" in git else "",
+        "mlflow.note.content": note(history, status),
+    }
+    params = {
+        "trainable": str(spec.trainable),
+        "metric": spec.metric,
+        "mode": spec.mode,
+        "seed": str(spec.seed),
+        "phases": phases,
+        "spec_digest": spec.digest,
+    }
+    began = min([history.header["began"], *(trial.started for trial in history.trials.values())])
+    return RunRecord(
+        history.name,
+        history.name,
+        milliseconds(began),
+        {name: cut(value) for name, value in params.items()},
+        {name: cut(value) for name, value in tags.items()},
+        RUN_STATUS[status],
+        milliseconds(ended) if ended is not None else None,
+    )
+
+
+def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at: float | None = None) -> RunRecord:
+    """The run of one trial; `sweep_run` is the id of the sweep's run."""
+    status, reason, ended = trial.status, trial.reason, trial.ended
+    if status == "RUNNING" and gone_at is not None:
+        status, reason, ended = "INTERRUPTED", GONE, gone_at
+    uid = f"{history.name}/{trial.trial}"
+    failures = [f"attempt {f['attempt']}: {f['error']}: {f['message']} ({f['log']})" for f in trial.failures]
+    tags = {
+        "sweep": history.name,
+        "sweep.uid": uid,
+        "sweep.kind": "trial",
+        "sweep.run": sweep_run,  # not mlflow.parentRunId, which collapses the table
+        "sweep.status": status,
+        "sweep.stop_reason": reason,
+        "sweep.reports": str(len(trial.epochs)),
+        "phase": trial.phase,
+        "trial": trial.trial,
+        "role": trial.role,
+        "seed": str(trial.fidelity["seed"]),
+        "fidelity.epochs": str(trial.fidelity["epochs"]),
+        "fidelity.data_fraction": str(trial.fidelity["data_fraction"]),
+        "attempt": str(trial.attempt),
+        "failures": "\n".join(failures),
+        "nonfinite": ", ".join(nonfinite(trial.epochs)),
+    }
+    return RunRecord(
+        uid,
+        trial.trial,
+        milliseconds(trial.started),
+        trial_params(history, trial),
+        {name: cut(value) for name, value in tags.items()},
+        RUN_STATUS[status],
+        milliseconds(ended) if ended is not None else None,
+    )
+
+
+def trial_params(history: History, trial: TrialHistory) -> dict[str, str]:
+    """The config, and the logarithm of what was searched on a logarithmic scale: MLflow's charts have no such axis."""
+    assert history.spec is not None
+    params = {name: str(value) for name, value in trial.config.items()}
+    for name, value in trial.config.items():
+        domain = history.spec.space.root.get(name)
+        if isinstance(domain, Float) and domain.scale == "log" and value > 0:
+            params[f"log10_{name}"] = f"{math.log10(value):.6g}"
+    return {legal(name): cut(value) for name, value in params.items()}
+
+
+def points(epochs: Iterable[Epoch]) -> list[Point]:
+    """The finite values of some reports, stamped as the journal stamped them."""
+    return [
+        Point(legal(name), value, milliseconds(epoch.at), epoch.epoch)
+        for epoch in epochs
+        for name, value in epoch.metrics.items()
+        if math.isfinite(value)
+    ]
+
+
+def best_points(history: History, trial: TrialHistory) -> list[Point]:
+    """The best value and its epoch, once a trial has ended for good; one point at step 0, which MLflow draws as a bar.
+
+    MLflow's own summary of a metric is its last value. An interrupted trial goes on and gets its best then.
+    """
+    if history.spec is None or trial.ended is None or trial.status == "INTERRUPTED":
+        return []
+    best = trial.best(history.spec.metric, history.spec.mode)
+    if best is None:
+        return []
+    epoch, value = best
+    at = milliseconds(trial.ended)
+    return [Point(legal(f"best/{history.spec.metric}"), value, at, 0), Point("best/epoch", float(epoch), at, 0)]
+
+
+def nonfinite(epochs: Iterable[Epoch]) -> list[str]:
+    """`val/loss nan at epoch 2` for every value that MLflow cannot hold (it would show inf as 1.8e308)."""
+    return [
+        f"{name} {value} at epoch {epoch.epoch}"
+        for epoch in epochs
+        for name, value in epoch.metrics.items()
+        if not math.isfinite(value)
+    ]
+
+
+def note(history: History, status: str) -> str:
+    """The sweep's description in Markdown: the verdict first, then what it rests on."""
+    parts = [str(history.verdict["text"]) if history.verdict else f"No verdict yet; the sweep is {status}."]
+    if history.verdict:
+        metric = history.verdict["metric"]
+        rows = [
+            f"| {arm['arm']} | {arm['mean']:.4g} ± {arm['sd']:.2g} | {len(arm['values'])} |"
+            for arm in history.verdict["arms"]
+        ]
+        parts.append("\n".join([f"| arm | {metric}, mean ± sd | seeds |", "|---|---|---|", *rows]))
+    counts = [f"{len(history.trials)} trials"]
+    for status in ("INFEASIBLE", "FAILED", "INTERRUPTED"):
+        count = sum(trial.status == status for trial in history.trials.values())
+        counts += [f"{count} {status.lower()}"] if count else []
+    parts.append(", ".join(counts) + ".")
+    time = (history.end or {}).get("time")
+    if time:
+        parts.append(
+            f"Time: {time['wall_s']:.0f} s, of which {time['startup_s']:.0f} s starting, {time['training_s']:.0f} s "
+            f"training, {time['bookkeeping_s']:.0f} s bookkeeping; {time['slots']} slots, "
+            f"{time['gpu_hours']:.2f} GPU-hours."
+        )
+    if history.findings:
+        parts.append("\n".join(f"- {finding['severity']}: {finding['message']}" for finding in history.findings))
+    report = history.folder / "report.html"
+    if report.exists():
+        parts.append(f"Report: `report.html` among the artifacts, or {report}")
+    return cut("\n\n".join(parts))
+
+
+def legal(name: str) -> str:
+    """The nearest name that MLflow accepts for a metric or a param; one that it refuses costs the whole batch."""
+    name = posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name)).lstrip("/.")
+    return name[:250] or "_"
+
+
+def cut(value: str) -> str:
+    """The value within MLflow's limits, and seen to be cut."""
+    return value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 1] + "…"
+
+
+def milliseconds(at: float) -> int:
+    """Unix seconds as MLflow counts them."""
+    return round(at * 1000)

@@ -1,0 +1,176 @@
+"""Tracking URIs: the default one, whether one can be used, how to open MLflow on it. No mlflow import.
+
+Asked by the driver and the command line before a sweep starts, so that a wrong URI costs seconds and not the record
+of a night. A secret in a URI never reaches a message: whatever is shown goes through `without_secrets`.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from sweeps.errors import TrackingError
+
+DATABASES = ("postgresql", "mysql", "mssql")
+TIMEOUT_S = 5
+SQLITE = "sqlite:///"
+
+
+def default_uri(folder: Path) -> str:
+    """An sqlite file in the sweep's folder: needs no server, and any number of sweeps never meet in it."""
+    return f"{SQLITE}{folder.absolute()}/mlflow.db"
+
+
+def check(uri: str) -> None:
+    """Raises TrackingError, saying what to do, when MLflow cannot be reached at this URI or not be used there."""
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError:
+        raise wrong(uri, "is not a URI", "Write e.g. http://host:5000 or sqlite:////path/mlflow.db.") from None
+    if scheme in ("http", "https"):
+        _check_server(uri)
+    elif scheme == "sqlite":
+        _check_sqlite(uri)
+    elif scheme.split("+")[0] in DATABASES:
+        _check_database(uri)
+    elif scheme in ("", "file"):
+        path = Path(unquote(urlsplit(uri).path) if scheme else uri).absolute()
+        raise wrong(uri, "is a folder, and MLflow keeps no runs in folders any more", f"Write {default_uri(path)}.")
+    else:
+        known = "http, https, sqlite, postgresql, mysql, mssql"
+        raise wrong(uri, f"has the unknown scheme {scheme}", f"Use one of {known}.")
+
+
+def open_command(folder: Path, uri: str) -> str:
+    """What a person types to see the sweep: the command that starts MLflow's UI on a database, or a server's address.
+
+    `folder` is the sweep's; its runs carry the tag `sweep` with the folder's name.
+    """
+    if urlsplit(uri).scheme in ("http", "https"):
+        return re.sub(r"://.*@", "://", uri)
+    mlflow = "mlflow" if shutil.which("mlflow") else f"{shlex.quote(sys.executable)} -m mlflow"
+    store = shlex.quote(uri) if without_secrets(uri, uri) == uri else '"$MLFLOW_TRACKING_URI"'
+    # Jobs off and one worker: 2 processes (0.5 GB) instead of 14, and no endpoint that runs code.
+    return (
+        f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {mlflow} server --backend-store-uri {store} --workers 1 --port 5000"
+    )
+
+
+def without_secrets(text: str, uri: str) -> str:
+    """The text with everything that the URI may hold as a secret replaced by ***."""
+    secrets = re.findall(r"(?:password|passwd|pwd|token|secret)[^=&]*=([^&#]+)", uri, flags=re.IGNORECASE)
+    user_info = re.search(r"://(.*)@", uri)  # greedy: a password may hold / and @, however wrong that is in a URI
+    if user_info:
+        secrets += [user_info[1], user_info[1].partition(":")[2]]
+    forms = {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe="")) if form}
+    for secret in sorted(forms, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def wrong(uri: str, problem: str, mend: str) -> TrackingError:
+    """The error for a URI, its secrets hidden."""
+    return TrackingError(without_secrets(f"tracking: {uri} {problem}.\n  {mend}", uri))
+
+
+def _check_server(uri: str) -> None:
+    start = "Start it with `mlflow server`, or mend the address; without --tracking-uri the sweep keeps an sqlite file."
+    try:
+        health = _get(uri, "/health")
+    except (OSError, HTTPException, ValueError) as error:  # refused, no such host, timed out, not HTTP at all
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise wrong(uri, f"cannot be reached ({reason})", start) from None
+    if health != 200:
+        raise wrong(uri, f"answers /health with {health}, so MLflow is not there", "Check host, port and path.")
+    if any(os.environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4")):
+        return  # MLflow signs its requests by a plugin; a request of ours would be refused without meaning anything
+    if Path("~/.mlflow/credentials").expanduser().exists():
+        return  # likewise: only MLflow knows which of them it will use
+    try:
+        code = _get(uri, "/api/2.0/mlflow/experiments/search?max_results=1")
+    except (OSError, HTTPException) as error:
+        raise wrong(uri, f"is up but does not answer a search ({error})", "See the server's log.") from None
+    if code in (401, 403):
+        mend = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        if code == 403:
+            mend += " If they are set: start the server with --allowed-hosts for this host and port."
+        raise wrong(uri, f"refuses us ({code})", mend)
+    if code != 200:
+        raise wrong(uri, f"is up but answers a search with {code}", "See the server's log.")
+
+
+def _get(uri: str, path: str) -> int:
+    """The status of a GET with the credentials and the TLS settings that MLflow's client would use."""
+    parts = urlsplit(uri)
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}{path}"
+    request = urllib.request.Request(address)
+    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if user and password:
+        request.add_header("Authorization", f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}")
+    elif token:
+        request.add_header("Authorization", f"Bearer {token}")
+    context = None
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"))
+        if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def _check_sqlite(uri: str) -> None:
+    name = uri.removeprefix(SQLITE).partition("?")[0]
+    if not uri.startswith(SQLITE) or name in ("", ":memory:"):
+        raise wrong(uri, "names no file", "Write sqlite:/// and an absolute path, four slashes in all.")
+    file = Path(name).absolute()
+    if not file.parent.is_dir():
+        raise wrong(uri, f"lies in {file.parent}, which is not there", "Make the folder, or mend the path.")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise wrong(uri, "cannot be written", "Mend the permissions, or choose another folder.")
+    if not file.exists():
+        return  # connecting would leave an empty file behind
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=TIMEOUT_S)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise wrong(uri, f"is no database that can be read ({error})", "Choose another file.") from None
+
+
+def _check_database(uri: str) -> None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    seconds = {"timeout" if uri.startswith("mssql") else "connect_timeout": TIMEOUT_S}
+    try:
+        engine = create_engine(uri, connect_args=seconds)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except ModuleNotFoundError as error:
+        drivers = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+        package = drivers.get(error.name or "", error.name)
+        raise wrong(uri, f"needs the package {package}", f"Install it: pip install '{package}'.") from None
+    except (SQLAlchemyError, ValueError) as error:
+        reason = str(error).partition("\n(Background")[0].strip()
+        raise wrong(uri, f"cannot be used ({reason})", "Check host, database and user; PGPASSWORD works.") from None
