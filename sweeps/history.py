@@ -150,7 +150,7 @@ class History:
         elif kind == "trial":
             known = self.trials.get(line["trial"])
             if known:
-                known.attempt, known.status, known.ended = line["attempt"], "RUNNING", None
+                known.attempt, known.status, known.reason, known.ended = line["attempt"], "RUNNING", "", None
             else:
                 self.trials[line["trial"]] = TrialHistory(
                     line["trial"],

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -47,6 +47,25 @@ def _trainable(given: Any) -> Any:
     return given
 
 
+def _tracking(given: Any) -> Any:
+    """Refuse a password before anything else is said of the value: other messages repeat what they were given."""
+    if given is None:
+        return None
+    try:
+        parts = urlsplit(given) if isinstance(given, str) else None
+    except ValueError:
+        parts = None
+    if parts is None:
+        raise SpecError("tracking", "is not a URI", "Write e.g. http://host:5000 or sqlite:////path/to/mlflow.db.")
+    if parts.password or any("password" in key.lower() for key in parse_qs(parts.query)):
+        raise SpecError(
+            "tracking",
+            "holds a password, which would end up in the journal",
+            "Drop it; give it through the environment (MLFLOW_TRACKING_PASSWORD, PGPASSWORD).",
+        )
+    return given
+
+
 class Model(BaseModel):
     """What every part of the spec shares: immutable, and no key that it does not know."""
 
@@ -66,16 +85,6 @@ class SearchPhase(Model):
     """No trial is stopped before this epoch, the first rung (ASHA's grace period)."""
     reduction_factor: float | None = Field(default=3, gt=1)
     """At each rung about one trial in this many goes on; null: every trial runs all its epochs."""
-
-    @model_validator(mode="after")
-    def _rungs_fit(self) -> Self:
-        if self.min_epochs > self.epochs:
-            raise SpecError(
-                "phases",
-                f"min_epochs ({self.min_epochs}) is above epochs ({self.epochs})",
-                "Lower it, or train longer.",
-            )
-        return self
 
 
 class Explore(SearchPhase):
@@ -176,7 +185,7 @@ class SweepSpec(Model):
     budget: Budget = Budget()
     storage: str = "./runs"
     """Where sweeps keep their folders."""
-    tracking: str | None = None
+    tracking: Annotated[str | None, BeforeValidator(_tracking)] = None
     """MLflow tracking URI; null: an sqlite file in the sweep's folder."""
     checkpoint_every: int = Field(default=1, gt=0)
     """Epochs between checkpoints; the last epoch of a trial is always one."""
@@ -204,6 +213,12 @@ class SweepSpec(Model):
                     f"{phase.kind} has nothing before it to go on from",
                     "Put an explore or grid phase first.",
                 )
+            if isinstance(phase, SearchPhase) and phase.min_epochs > phase.epochs:
+                raise SpecError(
+                    f"phases[{i}].min_epochs",
+                    f"min_epochs ({phase.min_epochs}) is above epochs ({phase.epochs})",
+                    "Lower it, or train longer.",
+                )
         if not self.space.searched:
             raise SpecError("space", "every parameter is a constant", "Give at least one of them a range.")
         for parameter in self.baseline or {}:
@@ -211,12 +226,6 @@ class SweepSpec(Model):
                 near = difflib.get_close_matches(parameter, list(self.space), n=1)
                 mend = f"Did you mean {near[0]}?" if near else "Add it to the space, as a constant if it never varies."
                 raise SpecError(f"baseline.{parameter}", "not a parameter of the space", mend)
-        if self.tracking and urlsplit(self.tracking).password:
-            raise SpecError(
-                "tracking",
-                "holds a password, which would end up in the journal",
-                "Drop it; give it through the environment (MLFLOW_TRACKING_PASSWORD, PGPASSWORD).",
-            )
         return self
 
     @property

@@ -72,7 +72,7 @@ class Report:
     epoch: int
     """Epochs completed, from 1."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Finite floats under `train/… val/… test/… grad/… time/… system/…`."""
+    """Floats under `train/… val/… grad/… time/… system/… hp/…`; non-finite losses end the trial as infeasible."""
     checkpoint: str | None = None
     """Where the state at the end of this epoch is stored, when a checkpoint was due."""
     seconds: float = 0.0
@@ -148,7 +148,8 @@ def resolve(trainable: Any) -> Trial:
     """
     found = load(trainable) if isinstance(trainable, str) else trainable
     if inspect.isgeneratorfunction(found):
-        return found
+        own: Trial = found
+        return own
     instance = instantiate(found)
 
     def trial(config: Config, session: Session) -> Iterator[Report]:

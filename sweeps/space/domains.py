@@ -184,6 +184,13 @@ class Float(Range):
 
     def widened(self, side: Literal["low", "high"], by: float) -> Self:
         low, high = self.range
+        if self.step is not None:  # by whole steps from the low end, so that every value tried stays a value
+            steps = math.ceil(by * (high - low) / self.step - 1e-9)
+            if side == "low":
+                room = math.floor(low / self.step + 1e-9) if low >= 0 else steps
+                return self.model_copy(update={"range": (low - self.step * min(steps, room), high)})
+            new = high + self.step * steps
+            return self.model_copy(update={"range": (low, min(new, 1.0) if high <= 1 else new)})
         start, end = self._forward(low), self._forward(high)
         if side == "low":
             new = self._backward(start - by * (end - start))
@@ -252,7 +259,10 @@ class Int(Range):
         return list(dict.fromkeys(self.decode(i / max(points - 1, 1)) for i in range_(points)))
 
     def narrowed(self, low: float, high: float) -> Self:
-        return self.model_copy(update={"range": (self.decode(low), self.decode(high))})
+        first, last = self.decode(low), self.decode(high)
+        if first == last:  # one value alone is no range: its neighbours stay
+            first, last = max(first - self.step, self.range[0]), min(last + self.step, self.range[1])
+        return self.model_copy(update={"range": (first, last)})
 
     def widened(self, side: Literal["low", "high"], by: float) -> Self:
         low, high = self.range
@@ -262,8 +272,8 @@ class Int(Range):
         else:
             reach = self.step * math.ceil(by * (high - low) / self.step)
             new_low, new_high = low - reach, high + reach
-        if low >= 1:  # counts (layers, units) stay counts
-            while new_low < 1:
+        if low >= 0:  # counts (layers, units) stay counts, and levels that begin at 0 stay levels
+            while new_low < min(low, 1):
                 new_low += self.step
         return self.model_copy(update={"range": (new_low, high) if side == "low" else (low, new_high)})
 
@@ -306,7 +316,10 @@ class PowersOfTwo(Range):
         return list(dict.fromkeys(values[round(i * (len(values) - 1) / max(points - 1, 1))] for i in range_(points)))
 
     def narrowed(self, low: float, high: float) -> Self:
-        return self.model_copy(update={"range": (self.decode(low), self.decode(high))})
+        first, last = self.decode(low), self.decode(high)
+        if first == last:  # one value alone is no range: its neighbours stay
+            first, last = max(first // 2, self.range[0]), min(last * 2, self.range[1])
+        return self.model_copy(update={"range": (first, last)})
 
     def __str__(self) -> str:
         return f"{self.range[0]} … {self.range[1]} (powers of two)"

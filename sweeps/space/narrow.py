@@ -115,7 +115,9 @@ def narrow_range(domain: Range, top: Sequence[Any]) -> tuple[Domain, Action, str
         return domain, "kept", "the best lie outside"
     low, high = min(points), max(points)
     seen = f"the best {len(values)} lie in {show(min(values))} … {show(max(values))}"
-    at_low, at_high = (sum(u <= EDGE for u in points[:5]), sum(u >= 1 - EDGE for u in points[:5]))
+    first, last = plain.decode(0.0), plain.decode(1.0)  # of few values the outermost is the edge, however wide its bin
+    at_low = sum(u <= EDGE or plain.decode(u) == first for u in points[:5])
+    at_high = sum(u >= 1 - EDGE or plain.decode(u) == last for u in points[:5])
     widen: Literal["low", "high"] | None = "low" if at_low >= 2 else "high" if at_high >= 2 else None
     start, end = max(low - MARGIN, 0.0), min(high + MARGIN, 1.0)
     if end - start < MIN_WIDTH:

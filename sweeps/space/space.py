@@ -114,7 +114,14 @@ class Space(RootModel[dict[str, SerializeAsAny[Domain]]]):
                 for parent, values in domains[name].when.items()
             )
 
-        return Space({name: domain for name, domain in domains.items() if possible(name)})
+        def with_what_is_left(domain: Domain) -> Domain:
+            when = {
+                parent: tuple(v for v in values if domains[parent].encode(v) is not None)
+                for parent, values in domain.when.items()
+            }
+            return domain.model_copy(update={"when": when})
+
+        return Space({name: with_what_is_left(domain) for name, domain in domains.items() if possible(name)})
 
 
 def read_domain(name: str, given: Any) -> Domain:
@@ -134,7 +141,8 @@ def read_domain(name: str, given: Any) -> Domain:
     if not isinstance(given, Mapping):
         return Constant(constant=given)
     fields = dict(given)
-    if "log" in fields and not FORMS.keys() & fields.keys():
+    short = "log" in fields and not FORMS.keys() & fields.keys()
+    if short:
         fields["float"], fields["scale"] = fields.pop("log"), "log"
     forms = [form for form in FORMS if form in fields]
     if len(forms) != 1:
@@ -147,19 +155,21 @@ def read_domain(name: str, given: Any) -> Domain:
             f"Use exactly one of {known}.",
         )
     model = FORMS[forms[0]]
+    written = "log" if short else forms[0]  # messages speak of the key that stands in the spec
     try:
         return model.model_validate(fields)
     except SpecError as error:
         raise SpecError(path, error.problem, error.mend) from None
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+        key = str(first["loc"][0])
+        key = written if key == forms[0] else key
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, [f.alias or n for n, f in model.model_fields.items()], n=1)
-            mend = f"Did you mean {near[0]}?" if near else f"A {forms[0]} domain has no such option."
+            mend = f"Did you mean {near[0]}?" if near else f"A {written} domain has no such option."
             raise SpecError(f"{path}.{key}", "unknown key", mend) from None
         mend = (
-            f"Write {{{forms[0]}: [low, high]}} with two numbers."
+            f"Write {{{written}: [low, high]}} with two numbers."
             if model not in (Choice, Constant)
             else "List the values."
         )

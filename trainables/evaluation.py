@@ -1,0 +1,78 @@
+"""Measuring a model on rows, in eval mode: means over rows of the loss and the metrics.
+
+Place in the flow: `trainables.loop` calls `evaluate` after each epoch; the verdict reads a split once through
+`evaluate_split`; the registry takes the best model from `load_model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables import precision
+from trainables.contract import Config, Fidelity, Session, Trainable, TrainableError
+from trainables.training import Training, load_weights, prepare
+
+EVAL_BATCHES = 4
+"""An evaluation batch is this many training batches: nothing is kept for a backward pass, so it fits."""
+
+
+def evaluate(training: Training, split: str, order: Tensor) -> dict[str, float]:
+    """`<split>/loss` and `<split>/<metric>` over the rows `order` of a split.
+
+    The last batch may be smaller and batches count by their rows, so nothing is left out. The sums stay on the device
+    until the end: one wait for it, not one a batch.
+    """
+    objective, model = training.objective, training.model
+    sums: dict[str, Tensor] = {}
+    model.eval()
+    with torch.no_grad(), precision.autocast(training.hyper.precision, training.device):
+        batch_size = training.hyper.batch_size * EVAL_BATCHES
+        for batch in training.splits[split].batches(order, batch_size):
+            output = model(batch[0])
+            values = {**_named(objective.metrics(output, batch)), "loss": objective.loss(output, batch)}
+            for name, value in values.items():
+                weighted = torch.as_tensor(value, dtype=torch.float64, device=training.device) * len(batch[1])
+                sums[name] = sums[name] + weighted if name in sums else weighted
+    means = (torch.stack(list(sums.values())) / len(order)).tolist()
+    return {f"{split}/{name}": mean for name, mean in zip(sums, means, strict=True)}
+
+
+def evaluate_split(trainable: Trainable, config: Config, session: Session, split: str = "test") -> dict[str, float]:
+    """The loss and metrics of the session's state on a whole split: {"test/loss": …, "test/accuracy": …}.
+
+    `train` means the training rows of the session's fidelity. Raises TrainableError without a state or that split.
+    """
+    if session.state is None:
+        raise TrainableError(f"evaluate_split: there is no state to measure on {split!r}. Load a checkpoint first")
+    training = prepare(trainable, config, session.fidelity, session.device)
+    if split not in training.splits:
+        raise TrainableError(
+            f"evaluate_split: the data has no split {split!r}, only {', '.join(training.splits)}. "
+            "Give Data a test split, or name another"
+        )
+    load_weights(training.model, session.state)
+    rows = training.chosen if split == "train" else torch.arange(len(training.splits[split]))
+    return evaluate(training, split, rows)
+
+
+def load_model(trainable: Trainable, config: Config, fidelity: Fidelity, state: dict[str, Any]) -> nn.Module:
+    """The model of a config with a captured state's weights, on the CPU, in eval mode."""
+    model = trainable.model(config, trainable.data(config, fidelity))
+    load_weights(model, state)
+    return model.eval()
+
+
+def _named(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "loss" in metrics:
+        raise TrainableError("metrics() returned a 'loss', which is loss()'s name. Call it something else")
+    for name, value in metrics.items():
+        if getattr(value, "ndim", 0) != 0:
+            raise TrainableError(
+                f"metrics() returned {name!r} of shape {tuple(value.shape)}, not a scalar. "
+                "Return the mean over the batch's rows"
+            )
+    return metrics

@@ -1,0 +1,1 @@
+"""Trainables to start from, on data that comes with scikit-learn: nothing is downloaded."""

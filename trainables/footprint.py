@@ -1,0 +1,110 @@
+"""What a trial will take, known before it runs: rows, parameters, checkpoint bytes, seconds per epoch.
+
+Place in the flow: the plan multiplies these with trials and epochs, so that a sweep's cost is told before it starts.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from trainables import state
+from trainables.contract import Config, Fidelity, Trainable
+from trainables.evaluation import EVAL_BATCHES, evaluate
+from trainables.loop import capture
+from trainables.training import Training, backward, epoch_batches, lr_at, prepare, step
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The size of one trial."""
+
+    train_rows: int
+    """Training rows at this fidelity."""
+    val_rows: int
+    test_rows: int
+    """0 when the data has no test split."""
+    parameters: int
+    """Numbers in the model's parameters, frozen ones too."""
+    checkpoint_bytes: int
+    """What one checkpoint takes on disk, manifest included: exact, and the same at every epoch.
+
+    (Less only where the optimizer has not moved yet: an fp16 epoch in which every step overflowed.)
+    """
+
+
+def describe(trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU) -> Footprint:
+    """The footprint of a config at a fidelity, on the kind of device it will train on.
+
+    The checkpoint is really made, after one step of zero gradients, because optimizers make their state at the first
+    step and only for the parameters that get a gradient; it is packed as for storage, and not written.
+    """
+    training = prepare(trainable, config, fidelity, device)
+    training.model.train()
+    backward(training, next(iter(epoch_batches(training, 1))))
+    for parameter in training.parameters:
+        if parameter.grad is not None:
+            parameter.grad.zero_()
+    training.optimizer.step()
+    files = state.pack(capture(training, 1), epoch=1)
+    return Footprint(
+        train_rows=len(training.chosen),
+        val_rows=len(training.splits["val"]),
+        test_rows=len(training.splits["test"]) if "test" in training.splits else 0,
+        parameters=sum(p.numel() for p in training.model.parameters()),
+        checkpoint_bytes=sum(map(len, files.values())),
+    )
+
+
+def seconds_per_epoch(
+    trainable: Trainable, config: Config, fidelity: Fidelity, limit_s: float, device: torch.device = CPU
+) -> float:
+    """Seconds of one epoch, training and evaluation, without the start-up of data, model and kernels.
+
+    When the epoch ends within about `limit_s`, it is measured whole; else the part done by then is extrapolated over
+    the steps and rows that are left: half of the limit goes to training, and the evaluation of the first rows stands
+    for the rest. The first step, which pays for the start-up, is taken but not counted.
+    """
+    training = prepare(trainable, config, fidelity, device)
+    return _training_seconds(training, limit_s / 2) + _evaluation_seconds(training, limit_s / 2)
+
+
+def _training_seconds(training: Training, limit_s: float) -> float:
+    training.model.train()
+    step(training, next(iter(epoch_batches(training, 1))), lr_at(training, 0))
+    taken = 0
+    started = now = _clock(training)
+    for batch in epoch_batches(training, 1):
+        step(training, batch, lr_at(training, taken))
+        taken, now = taken + 1, _clock(training)
+        if now - started > limit_s:
+            break
+    return (now - started) * training.steps_per_epoch / taken
+
+
+def _evaluation_seconds(training: Training, limit_s: float) -> float:
+    total = 0.0
+    for split, order in (
+        ("train", training.measured),
+        ("val", torch.arange(len(training.splits["val"]))),
+    ):
+        first = order[: training.hyper.batch_size * EVAL_BATCHES]
+        started = _clock(training)
+        evaluate(training, split, first)
+        seconds = (_clock(training) - started) * len(order) / len(first)
+        if len(first) < len(order) and seconds < limit_s:
+            started = _clock(training)
+            evaluate(training, split, order)
+            seconds = _clock(training) - started
+        total += seconds
+    return total
+
+
+def _clock(training: Training) -> float:
+    if training.device.type == "cuda":
+        torch.cuda.synchronize(training.device)
+    return time.perf_counter()

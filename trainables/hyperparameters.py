@@ -1,0 +1,125 @@
+"""The hyperparameters that the platform's loop interprets: names, defaults, bounds.
+
+Place in the flow: the first thing `trainables.loop` does with a config is `resolve` it; everything after sees one
+frozen, checked document. All other keys of a config (`width`, `dropout`, `augment` …) belong to the trainable's own
+`data` and `model` and are not looked at here.
+
+Optimizers must each be tuned with ranges of their own, so a value may be given for one of them: `sgd.lr` counts only
+when the optimizer is sgd, and then wins over `lr`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any
+
+from trainables.contract import Config, TrainableError
+from trainables.optim import OPTIMIZERS
+from trainables.precision import PRECISIONS
+from trainables.schedules import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """One value for every standard hyperparameter, checked; the defaults below are the documented ones."""
+
+    lr: float = 1e-3
+    """Peak learning rate, above 0; the schedule multiplies it."""
+    batch_size: int = 64
+    """Rows of an optimizer step, at least 1 and at most the training rows."""
+    optimizer: str = "adamw"
+    """sgd, adam or adamw."""
+    momentum: float = 0.9
+    """In [0, 1); sgd only."""
+    nesterov: bool = False
+    """Nesterov's momentum; sgd with momentum only."""
+    beta2: float = 0.999
+    """In [0, 1); adam and adamw only, whose beta1 is 0.9."""
+    weight_decay: float = 0.0
+    """At least 0; decoupled in adamw, added to the gradient in sgd and adam; never on norms and biases."""
+    schedule: str = "constant"
+    """constant, step, exponential, cosine or linear, over the whole fidelity (see `trainables.schedules`)."""
+    warmup_fraction: float = 0.0
+    """Share of all steps, in [0, 1), in which the learning rate rises linearly to its peak."""
+    clip_norm: float | None = None
+    """Largest total gradient norm, above 0, or None for no clipping."""
+    label_smoothing: float = 0.0
+    """In [0, 1); in the default cross-entropy while training, never while evaluating."""
+    precision: str = "fp32"
+    """fp32, bf16 or fp16 (mixed precision; fp16 with a gradient scaler)."""
+
+
+STANDARD: dict[str, Any] = {field.name: field.default for field in fields(Hyperparameters)}
+"""Name -> default of every standard hyperparameter."""
+
+_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
+
+# name: (lower bound, is the bound itself allowed, upper bound, never itself allowed)
+_BOUNDS = {
+    "lr": (0.0, False, math.inf),
+    "batch_size": (1, True, math.inf),
+    "momentum": (0.0, True, 1.0),
+    "beta2": (0.0, True, 1.0),
+    "weight_decay": (0.0, True, math.inf),
+    "warmup_fraction": (0.0, True, 1.0),
+    "clip_norm": (0.0, False, math.inf),
+    "label_smoothing": (0.0, True, 1.0),
+}
+
+
+def resolve(config: Config) -> Hyperparameters:
+    """The standard hyperparameters of a config: defaults, then `name`, then `<its optimizer>.name`.
+
+    Raises TrainableError for an unknown choice, a value out of bounds or of the wrong type, and a key such as
+    `sgd.width` that nothing would read.
+    """
+    optimizer = _choice("optimizer", config.get("optimizer", STANDARD["optimizer"]))
+    values = {name: config.get(name, default) for name, default in STANDARD.items()}
+    where = {name: name for name in STANDARD}
+    for key, value in config.items():
+        prefix, dot, name = key.partition(".")
+        if not dot or prefix not in OPTIMIZERS:
+            continue
+        if name not in STANDARD or name == "optimizer":
+            known = ", ".join(n for n in STANDARD if n != "optimizer")
+            raise TrainableError(f"config: {key!r} would be read by nobody; after {prefix!r} may come: {known}")
+        if prefix == optimizer:
+            values[name], where[name] = value, key
+    checked = {name: _checked(name, where[name], value) for name, value in values.items()}
+    if checked["nesterov"] and optimizer == "sgd" and checked["momentum"] == 0:
+        raise TrainableError("config: nesterov needs momentum above 0. Set momentum, or nesterov: false")
+    return Hyperparameters(**checked)
+
+
+def _checked(name: str, where: str, value: Any) -> Any:
+    if name in _CHOICES:
+        return _choice(name, value)
+    if name == "nesterov":
+        if not isinstance(value, bool):
+            raise TrainableError(f"config: {where} is {value!r}. Give true or false")
+        return value
+    if name == "clip_norm" and value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        mend = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) else ""
+        raise TrainableError(f"config: {where} is {value!r}, a {type(value).__name__}. Give a number{mend}")
+    number = float(value)
+    low, low_allowed, high = _BOUNDS[name]
+    if not (low <= number < high) or (number == low and not low_allowed):
+        span = f"{'at least' if low_allowed else 'above'} {low:g}"
+        span += f" and below {high:g}" if high < math.inf else ", and finite"
+        raise TrainableError(f"config: {where} is {value!r}. It must be {span}")
+    if name != "batch_size":
+        return number
+    if number != int(number):
+        raise TrainableError(f"config: {where} is {value!r}. It must be a whole number of rows")
+    return int(number)
+
+
+def _choice(name: str, value: Any) -> str:
+    known = _CHOICES[name]
+    if not isinstance(value, str) or value not in known:
+        raise TrainableError(f"config: {name} {value!r} is unknown. Choose one of {', '.join(known)}")
+    return value

@@ -1,0 +1,122 @@
+"""The training loop: a generator of Reports, one an epoch.
+
+Place in the flow: `contract.resolve` wraps a trainable's data and model into `train`; a slot draws Reports from it.
+
+What is reported, so that curves can be compared: `train/loss` and `train/<metric>` are measured like `val/loss` and
+`val/<metric>`, after the epoch, in eval mode and without label smoothing, on a fixed part of the training rows as
+large as the validation split. The mean of the losses met while training would be a moving model's, with dropout and
+smoothing in it, and its gap to validation would mean nothing. `grad/norm` is the mean over the epoch's steps, before
+clipping; `hp/lr` the rate of the last step; `time/…` seconds, and training rows per second.
+
+A training loss that is not finite ends the epoch at once: the Report says so under `train/loss`, and the generator
+ends. Whether that makes a trial infeasible is for the driver to say.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from trainables import optim, precision, state
+from trainables.contract import Config, Report, Session, Trainable, TrainableError
+from trainables.evaluation import evaluate
+from trainables.training import Training, epoch_batches, load_weights, lr_at, prepare, step
+
+FINITE_CHECK_EVERY = 16
+"""Steps between two looks at the loss: each look waits for the device, and a non-finite loss stays in the sum."""
+
+
+def train(trainable: Trainable, config: Config, session: Session) -> Iterator[Report]:
+    """Train from the session's state, or afresh, to the fidelity's last epoch; yield a Report after each epoch.
+
+    The state captured between epochs holds all that the rest depends on: a trial that goes on from it on the same
+    kind of device is bit-identical to one never interrupted. Raises TrainableError for what a config or a trainable
+    asks that cannot work.
+    """
+    training = prepare(trainable, config, session.fidelity, session.device)
+    done = 0 if session.state is None else _restore(training, session.state)
+    session.checkpoint_with(lambda: capture(training, done))
+    while done < session.fidelity.epochs:
+        metrics, training_loss = _train_epoch(training, done + 1)
+        if math.isfinite(training_loss):
+            metrics |= _measure(training)
+        else:
+            metrics |= {"train/loss": training_loss, "val/loss": math.nan}
+        done += 1
+        yield Report(done, metrics)
+        if not all(map(math.isfinite, metrics.values())):
+            return
+
+
+def capture(training: Training, epoch: int) -> dict[str, Any]:
+    """The state of a training after `epoch` epochs, on the CPU, sharing no memory with it."""
+    live = {
+        # A tensor, because the bytes of a checkpoint must not depend on the number's digits.
+        "epoch": torch.tensor(epoch),
+        "model": dict(training.model.state_dict()),
+        "optimizer": optim.capture(training.optimizer),
+        "rng": state.capture_rng(training.device),
+    }
+    if training.scaler is not None:
+        live["scaler"] = precision.capture(training.scaler)
+    taken: dict[str, Any] = state.snapshot(live)
+    return taken
+
+
+def _restore(training: Training, saved: dict[str, Any]) -> int:
+    missing = {"epoch", "model", "optimizer", "rng"} - saved.keys()
+    if missing:
+        raise TrainableError(
+            f"state: it has no {', '.join(sorted(missing))}: it was not saved by this loop. Start the trial afresh"
+        )
+    load_weights(training.model, saved)
+    optim.restore(training.optimizer, saved["optimizer"])
+    # A state of another precision has no scale: the scaler then begins at its own, as in a fresh trial.
+    if training.scaler is not None and "scaler" in saved:
+        precision.restore(training.scaler, saved["scaler"])
+    state.restore_rng(saved["rng"], training.device)
+    return int(saved["epoch"])
+
+
+def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], float]:
+    """Train one epoch: its metrics, and the mean loss of its steps."""
+    steps = training.steps_per_epoch
+    losses, norms, skipped = torch.zeros(3, device=training.device).unbind()
+    taken = rows = 0
+    lr = math.nan
+    started = time.perf_counter()
+    training.model.train()
+    for batch in epoch_batches(training, epoch):
+        lr = lr_at(training, (epoch - 1) * steps + taken)
+        loss, norm = step(training, batch, lr)
+        losses += loss
+        if training.scaler is not None:
+            # The scaler answers an overflow by skipping the step and lowering the scale: no step, no norm.
+            skipped += ~norm.isfinite()
+            norm = norm.where(norm.isfinite(), 0.0)
+        norms += norm
+        taken += 1
+        rows += len(batch[1])
+        if taken % FINITE_CHECK_EVERY == 0 and not losses.isfinite():
+            break
+    # Reading the sums waits for the device: only after it is the time the training's.
+    loss_sum, norm_sum, steps_skipped = torch.stack((losses, norms, skipped)).tolist()
+    seconds = time.perf_counter() - started
+    metrics = {
+        "grad/norm": norm_sum / max(1, taken - steps_skipped),
+        "time/train_s": seconds,
+        "time/rows_per_s": rows / seconds,
+        "hp/lr": lr,
+    }
+    return metrics, loss_sum / taken
+
+
+def _measure(training: Training) -> dict[str, float]:
+    started = time.perf_counter()
+    on_train = evaluate(training, "train", training.measured)
+    on_val = evaluate(training, "val", torch.arange(len(training.splits["val"])))
+    return {**on_train, **on_val, "time/eval_s": time.perf_counter() - started}

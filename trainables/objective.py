@@ -1,0 +1,102 @@
+"""What a training minimises and what is measured: the defaults, and a trainable's own `loss` and `metrics`.
+
+Place in the flow: `trainables.loop` calls `training_loss` at every step, `trainables.evaluation` the two others.
+
+Defaults by the type of the targets: cross-entropy and `accuracy` for integers, mean squared error and `mae` (mean
+absolute error) for floats. Each is replaced on its own. `loss(output, batch)` returns a scalar, `metrics(output,
+batch)` a dict of scalars; both are means over the batch's rows, and means over a split weigh batches by their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.contract import Batch, TrainableError
+from trainables.hyperparameters import Hyperparameters
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss that is minimised, the loss that is reported (without smoothing), and the metrics."""
+
+    training_loss: Callable[[Any, Batch], Tensor]
+    loss: Callable[[Any, Batch], Tensor]
+    metrics: Callable[[Any, Batch], Mapping[str, Tensor]]
+
+
+def objective(trainable: Any, hyper: Hyperparameters) -> Objective:
+    """The objective of a trainable. Raises TrainableError when label_smoothing is asked of a loss of the user's."""
+    own_loss = getattr(trainable, "loss", None)
+    metrics = getattr(trainable, "metrics", None) or default_metrics
+    if own_loss is None:
+        smoothing = hyper.label_smoothing
+        return Objective(lambda o, b: default_loss(o, b, smoothing), default_loss, metrics)
+    if hyper.label_smoothing > 0:
+        raise TrainableError(
+            f"config: label_smoothing is {hyper.label_smoothing}, but {type(trainable).__name__}.loss replaces the "
+            "cross-entropy that would apply it. Smooth in loss() under a key of your own, or leave it at 0"
+        )
+
+    def checked(output: Any, batch: Batch) -> Tensor:
+        value = own_loss(output, batch)
+        if not isinstance(value, Tensor) or value.ndim != 0:
+            shape = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TrainableError(
+                f"{type(trainable).__name__}.loss returned {shape}, not a scalar tensor. "
+                "Return the mean over the batch's rows"
+            )
+        return value
+
+    return Objective(checked, checked, metrics)
+
+
+def default_loss(output: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy for integer targets, mean squared error for float ones; always computed in float32 or wider."""
+    target = batch[1]
+    if not target.is_floating_point():
+        return F.cross_entropy(_logits(output, target), target, label_smoothing=label_smoothing)
+    if label_smoothing > 0:
+        raise TrainableError(
+            f"config: label_smoothing is {label_smoothing}, but the targets are floats, which have no labels to "
+            "smooth. Leave it at 0, or give integer targets"
+        )
+    return F.mse_loss(_prediction(output, target), target)
+
+
+def default_metrics(output: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """`accuracy` for integer targets, `mae` for float ones."""
+    target = batch[1]
+    if target.is_floating_point():
+        return {"mae": F.l1_loss(_prediction(output, target), target)}
+    return {"accuracy": (_logits(output, target).argmax(1) == target).float().mean()}
+
+
+def _logits(output: Tensor, target: Tensor) -> Tensor:
+    if output.ndim != target.ndim + 1 or output.shape[:1] + output.shape[2:] != target.shape:
+        raise TrainableError(
+            f"model: output of shape {tuple(output.shape)} for integer targets of shape {tuple(target.shape)}. "
+            "Give [rows, classes] for targets [rows], or a loss() and a metrics() of your own"
+        )
+    return _wide(output)
+
+
+def _prediction(output: Tensor, target: Tensor) -> Tensor:
+    # [rows, 1] against [rows] would broadcast to [rows, rows] and train on nonsense.
+    if output.shape != target.shape:
+        if output.shape[:1] != target.shape[:1] or output.numel() != target.numel():
+            raise TrainableError(
+                f"model: output of shape {tuple(output.shape)} for float targets of shape {tuple(target.shape)}. "
+                "Give as many numbers as targets, or a loss() and a metrics() of your own"
+            )
+        output = output.reshape(target.shape)
+    return _wide(output)
+
+
+def _wide(output: Tensor) -> Tensor:
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output

@@ -1,0 +1,174 @@
+"""What one training is made of, and one step of it.
+
+Place in the flow: `prepare` turns a trainable and a config into a `Training`; `trainables.loop` drives it over the
+epochs, `trainables.evaluation` measures it, `trainables.footprint` weighs and times it. All three take the same
+steps, so that what is foretold is what happens.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+from trainables import hyperparameters, optim, precision
+from trainables.contract import Batch, Config, Fidelity, Trainable, TrainableError
+from trainables.data.rows import Rows, drawn, open_rows, subset
+from trainables.hyperparameters import Hyperparameters
+from trainables.objective import Objective, objective
+from trainables.schedules import factor
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that one training needs, made from a config."""
+
+    hyper: Hyperparameters
+    fidelity: Fidelity
+    device: torch.device
+    model: nn.Module
+    parameters: list[nn.Parameter]
+    """Those that require a gradient."""
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    objective: Objective
+    splits: dict[str, Rows]
+    """train, val and, where the data has it, test."""
+    chosen: Tensor
+    """The training rows of this fidelity."""
+    measured: Tensor
+    """Those among them on which the train metrics are measured: as many as validation has, drawn from the seed."""
+    steps_per_epoch: int
+
+
+def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device) -> Training:
+    """Seed all generators, then make data, model and optimizer; raises TrainableError for what cannot be trained."""
+    _check(fidelity)
+    hyper = hyperparameters.resolve(config)
+    goal = objective(trainable, hyper)
+    _one_thread()
+    _seed(fidelity.seed, device)
+    data = trainable.data(config, fidelity)
+    given = {"train": data.train, "val": data.val, "test": data.test}
+    splits = {
+        name: open_rows(name, split, device) for name, split in given.items() if name != "test" or split is not None
+    }
+    rows = splits["train"]
+    chosen = subset(len(rows) if rows.targets is None else rows.targets, fidelity.data_fraction)
+    if hyper.batch_size > len(chosen):
+        raise TrainableError(
+            f"config: batch_size is {hyper.batch_size}, but there are only {len(chosen)} training rows "
+            f"({fidelity.data_fraction:g} of {len(rows)}). Lower batch_size, or raise data_fraction"
+        )
+    model = trainable.model(config, data).to(device)
+    return Training(
+        hyper=hyper,
+        fidelity=fidelity,
+        device=device,
+        model=model,
+        parameters=[p for p in model.parameters() if p.requires_grad],
+        optimizer=optim.build(model, hyper),
+        scaler=precision.scaler(hyper.precision, device),
+        objective=goal,
+        splits=splits,
+        chosen=chosen,
+        measured=chosen[drawn(len(chosen), fidelity.seed, 0)[: len(splits["val"])].sort().values],
+        steps_per_epoch=_steps(len(chosen), hyper.batch_size),
+    )
+
+
+def epoch_batches(training: Training, epoch: int) -> Iterator[Batch]:
+    """The batches of an epoch (from 1), in an order drawn from (seed, epoch) only.
+
+    A last batch of a single row is left out, unless all batches are of one: BatchNorm has no variance of one row and
+    raises, and its gradient would weigh as much as a full batch's. Which row that is changes from epoch to epoch.
+    """
+    batch_size = training.hyper.batch_size
+    order = training.chosen[drawn(len(training.chosen), training.fidelity.seed, epoch)]
+    return training.splits["train"].batches(order[: training.steps_per_epoch * batch_size], batch_size)
+
+
+def lr_at(training: Training, number: int) -> float:
+    """The learning rate of step `number`, counted from 0 over all epochs of the fidelity."""
+    hyper = training.hyper
+    total = training.fidelity.epochs * training.steps_per_epoch
+    return hyper.lr * factor(hyper.schedule, number, total, hyper.warmup_fraction)
+
+
+def step(training: Training, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
+    """One optimizer step: the loss, and the total gradient norm before clipping, both still on the device."""
+    optimizer, scaler, clip_norm = training.optimizer, training.scaler, training.hyper.clip_norm
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    loss = backward(training, batch)
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    if clip_norm is None:
+        norm = get_total_norm([p.grad for p in training.parameters if p.grad is not None])
+    else:
+        norm = clip_grad_norm_(training.parameters, clip_norm)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    return loss, norm
+
+
+def backward(training: Training, batch: Batch) -> Tensor:
+    """Forward and backward: leaves the gradients (scaled, for fp16) in the parameters and returns the loss."""
+    with precision.autocast(training.hyper.precision, training.device):
+        loss = training.objective.training_loss(training.model(batch[0]), batch)
+    (loss if training.scaler is None else training.scaler.scale(loss)).backward()
+    return loss.detach()
+
+
+def load_weights(model: nn.Module, saved: dict[str, Any]) -> None:
+    """Put the weights of a captured state into a model; raises TrainableError when they are another model's."""
+    try:
+        model.load_state_dict(saved["model"])
+    except (KeyError, RuntimeError) as error:
+        raise TrainableError(
+            f"state: it does not fit {type(model).__name__}: {error}. Build the model from the config of the trial "
+            "that saved it"
+        ) from error
+
+
+def _check(fidelity: Fidelity) -> None:
+    # data_fraction is checked where it is used, in `subset`.
+    if fidelity.epochs < 1:
+        raise TrainableError(f"fidelity: epochs is {fidelity.epochs}. Train at least 1")
+    if fidelity.seed < 0:
+        raise TrainableError(f"fidelity: seed is {fidelity.seed}. Give 0 or more")
+
+
+def _steps(rows: int, batch_size: int) -> int:
+    full, rest = divmod(rows, batch_size)
+    return full + (rest > 1)
+
+
+def _one_thread() -> None:
+    """One intra-op thread a trial, unless the environment (a user's, Ray's) says another number.
+
+    Trials run side by side: two threads each were 2-5 times slower on two shared cores.
+    """
+    if not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys():
+        torch.set_num_threads(1)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    random.seed(seed)
+    np.random.seed(np.random.SeedSequence(seed).generate_state(1).item())  # numpy takes 32 bits only
+    torch.manual_seed(seed % 2**63)
+    if device.type == "cuda":
+        # A resumed trial is to be bit-identical: cuDNN must not choose among kernels that add in any order.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
