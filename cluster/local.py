@@ -17,6 +17,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials use the user's paths
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # prints for every slot
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed has no value to report
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours to handle
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own record is scratch

@@ -14,7 +14,8 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     verdict    verdict, winner, arms, comparisons, test                     what the confirm phase showed
     end        (trial | phase | neither), status, reason, …                 a trial, a phase or the sweep ended
 
-A verdict's differences are positive where the winner is better, in both modes. Non-finite metric values are the strings "nan", "inf", "-inf", so that every line is strict JSON.
+A verdict's differences are positive where the winner is better, in both modes. Non-finite metric values are the strings
+"nan", "inf", "-inf", so that every line is strict JSON.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -42,7 +43,7 @@ def name_of(trainable: Any) -> str:
 
 
 def _trainable(given: Any) -> Any:
-    if given is None or (isinstance(given, str) and ":" not in given):
+    if given is None or (isinstance(given, str) and not all(given.partition(":"))):
         raise SpecError("trainable", f"{given!r} is not of the form module:attr", "Write e.g. my_model:Digits.")
     return given
 
@@ -308,7 +309,8 @@ def read_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     if not isinstance(document, CommentedMap):
         raise SpecError("spec", "not a mapping of keys to values", "Begin with `trainable:`.", file=str(file))
     try:
-        return SweepSpec.model_validate({"name": file.stem, **plain(document), **(overrides or {})})
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("-._") or "sweep"
+        return SweepSpec.model_validate({"name": name, **plain(document), **(overrides or {})})
     except SpecError as error:
         raise error.at(str(file), line_of(document, error.path)) from None
 

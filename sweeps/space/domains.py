@@ -149,7 +149,7 @@ class Float(Range):
         start, end = self._forward(low), self._forward(high)
         value = self._backward(start + u * (end - start))
         if self.step is not None:
-            value = low + self.step * round((value - low) / self.step)
+            value = round(low + self.step * round((value - low) / self.step), 12)  # 0.3, not 0.30000000000000004
             if value > high + 1e-12 * self.step:
                 value -= self.step
         return min(max(value, low), high)

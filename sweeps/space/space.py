@@ -143,6 +143,8 @@ def read_domain(name: str, given: Any) -> Domain:
     fields = dict(given)
     short = "log" in fields and not FORMS.keys() & fields.keys()
     if short:
+        if "scale" in fields:
+            raise SpecError(f"{path}.scale", "log has its scale already", "Drop scale, or write float instead of log.")
         fields["float"], fields["scale"] = fields.pop("log"), "log"
     forms = [form for form in FORMS if form in fields]
     if len(forms) != 1:
@@ -195,6 +197,12 @@ def with_condition(name: str, domain: Domain, domains: Mapping[str, Domain]) -> 
                 f"{path}.when",
                 f"unknown parameter {parent!r}",
                 f"Did you mean {near[0]}?" if near else "Name a parameter of the space.",
+            )
+        if isinstance(domains[parent], Float):
+            raise SpecError(
+                f"{path}.when.{parent}",
+                "a real number practically never equals a value",
+                "Make the condition depend on a choice or a whole number.",
             )
         for value in values:
             if domains[parent].encode(value) is None:
