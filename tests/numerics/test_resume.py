@@ -1,0 +1,163 @@
+"""A trial that was interrupted and goes on from its checkpoint is bit-identical to one that never was."""
+
+import importlib.util
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow.fs
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from trainables.contract import Data, Fidelity, Session, resolve
+from trainables.state import load, save
+
+LOCAL = pyarrow.fs.LocalFileSystem()
+EPOCHS = 5
+
+
+class Noisy(Dataset):
+    """Rows with an augmentation that draws from all three generators, as users' data sets do."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, row):
+        noise = torch.randn(6) + random.gauss(0, 1) + np.random.randn()
+        return self.x[row] + 0.1 * noise, self.y[row]
+
+
+class Rings:
+    """Two rings in six dimensions, and a network with dropout and a norm that keeps running statistics."""
+
+    def __init__(self, as_dataset):
+        self.as_dataset = as_dataset
+
+    def data(self, config, fidelity):
+        draw = torch.Generator().manual_seed(3)
+        y = torch.arange(140) % 2
+        x = torch.randn(140, 6, generator=draw)
+        x = x / x.norm(dim=1, keepdim=True) * (1 + y[:, None])
+        train, val = (x[:100], y[:100]), (x[100:], y[100:])
+        return Data(Noisy(*train), Noisy(*val)) if self.as_dataset else Data(train, val)
+
+    def model(self, config, data):
+        return nn.Sequential(
+            nn.Linear(6, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Dropout(0.3), nn.Linear(24, 24), nn.Linear(24, 2)
+        )
+
+
+def own_loop():
+    path = Path(__file__).parents[2] / "sweeps" / "examples" / "own_loop.py"
+    spec = importlib.util.spec_from_file_location("own_loop", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.trial
+
+
+def interrupted(trainable, config, after, path):
+    """Train to epoch `after`, save, let another trial disturb the process, load, and train to the end."""
+    first = Session(Fidelity(EPOCHS, seed=4))
+    reports = resolve(trainable)(config, first)
+    before = [next(reports) for _ in range(after)]
+    save(first.capture(), LOCAL, path, epoch=after)
+    reports.close()
+    list(resolve(trainable)({**config, "lr": 0.5}, Session(Fidelity(1, seed=99))))
+    second = Session(Fidelity(EPOCHS, seed=4), state=load(LOCAL, path))
+    return before + list(resolve(trainable)(config, second)), second.capture()
+
+
+def uninterrupted(trainable, config):
+    session = Session(Fidelity(EPOCHS, seed=4))
+    return list(resolve(trainable)(config, session)), session.capture()
+
+
+def curve(reports):
+    return [(r.epoch, {k: v for k, v in r.metrics.items() if not k.startswith("time/")}) for r in reports]
+
+
+def assert_same(left, right, where="state"):
+    assert type(left) is type(right), where
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left.nan_to_num(), right.nan_to_num()), where
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left:
+            assert_same(left[key], right[key], f"{where}[{key!r}]")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), where
+        for index, (one, other) in enumerate(zip(left, right, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    else:
+        assert left == right, where
+
+
+@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("as_dataset", [False, True], ids=["arrays", "dataset"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_our_loop_resumes_bit_for_bit(tmp_path, optimizer, precision, as_dataset, after):
+    config = {
+        "optimizer": optimizer,
+        "precision": precision,
+        "lr": 0.05,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.01,
+        "batch_size": 16,
+        "schedule": "cosine",
+        "warmup_fraction": 0.1,
+        "clip_norm": 1.0,
+        "label_smoothing": 0.05,
+    }
+    trainable = Rings(as_dataset)
+    reports, state = uninterrupted(trainable, config)
+    again, resumed = interrupted(trainable, config, after, str(tmp_path))
+    assert curve(again) == curve(reports)
+    assert_same(resumed, state)
+
+
+def test_the_scale_of_the_gradients_is_part_of_the_state(tmp_path):
+    class Steep(Rings):
+        def loss(self, output, batch):
+            return nn.functional.cross_entropy(output.float(), batch[1]) * 3e4
+
+    config = {"optimizer": "sgd", "lr": 1e-6, "precision": "fp16", "batch_size": 16}
+    reports, state = uninterrupted(Steep(False), config)
+    again, resumed = interrupted(Steep(False), config, 2, str(tmp_path))
+    assert state["scaler"][0] < 65536  # it really was lowered
+    assert curve(again) == curve(reports)
+    assert_same(resumed, state)
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_a_users_own_loop_resumes_bit_for_bit(tmp_path, after):
+    reports, state = uninterrupted(own_loop(), {"lr": 1e-3})
+    again, resumed = interrupted(own_loop(), {"lr": 1e-3}, after, str(tmp_path))
+    assert curve(again) == curve(reports)
+    assert_same(resumed, state)
+
+
+def test_a_state_is_not_changed_by_the_trial_that_goes_on_from_it(tmp_path):
+    config = {"optimizer": "adamw", "batch_size": 16}
+    _, state = uninterrupted(Rings(False), config)
+    save(state, LOCAL, str(tmp_path), epoch=EPOCHS)
+    list(resolve(Rings(False))(config, Session(Fidelity(EPOCHS + 2, seed=4), state=state)))
+    assert_same(state, load(LOCAL, str(tmp_path)))
+
+
+def test_a_finished_trial_has_nothing_left_to_do():
+    _, state = uninterrupted(Rings(False), {})
+    assert list(resolve(Rings(False))({}, Session(Fidelity(EPOCHS), state=state))) == []
+
+
+def test_going_on_under_a_changed_config_trains_with_the_new_one():
+    _, state = uninterrupted(Rings(False), {"optimizer": "sgd", "lr": 0.1})
+    changed = {"optimizer": "sgd", "lr": 0.02, "batch_size": 32}
+    reports = list(resolve(Rings(False))(changed, Session(Fidelity(EPOCHS + 1), state=state)))
+    assert [(r.epoch, r.metrics["hp/lr"]) for r in reports] == [(EPOCHS + 1, 0.02)]

@@ -1,0 +1,74 @@
+"""Trials that train nothing, for tests of everything around training: instant, and made to misbehave by config.
+
+`value` is what the trial is worth: `val/loss` falls towards it. `behaviour` is what it does at its second epoch, and
+`marker` a file that remembers that it did so once, for those that recover.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainables.contract import Report, Session
+
+
+def trial(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial whose loss falls from value + 1 towards value by halves, with a checkpoint of its epoch."""
+    done = session.state["epoch"] if session.state else 0
+    session.checkpoint_with(lambda: {"epoch": done, "value": config["value"]})
+    print(f"begins at epoch {done} with value {config['value']}")
+    for epoch in range(done + 1, session.fidelity.epochs + 1):
+        time.sleep(config.get("seconds", 0.0))
+        if epoch == 2:
+            misbehave(config)
+        done = epoch
+        yield Report(epoch, {"train/loss": config["value"], "val/loss": loss(config, epoch)})
+
+
+def loss(config: dict[str, Any], epoch: int) -> float:
+    """The value of a toy trial after an epoch."""
+    if config.get("behaviour") == "nan" and epoch == 2:
+        return float("nan")
+    return float(config["value"] + 0.5**epoch)
+
+
+def misbehave(config: dict[str, Any]) -> None:
+    """Do what the config says, once where a marker is given."""
+    behaviour, marker = config.get("behaviour", "none"), config.get("marker")
+    if marker and Path(marker).exists():
+        return
+    if behaviour in ("raise", "raise_once", "exit", "kill", "freeze") and marker:
+        Path(marker).touch()
+    if behaviour in ("raise", "raise_once"):
+        raise RuntimeError(f"bad row {config['value']:.3f}")
+    if behaviour == "exit":
+        sys.exit(3)
+    if behaviour == "memory":
+        raise MemoryError("no room for the batch")
+    if behaviour == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def without_checkpoints(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial that never says how to save it."""
+    for epoch in range(1, session.fidelity.epochs + 1):
+        if epoch == 2:
+            misbehave(config)
+        yield Report(epoch, {"val/loss": loss(config, epoch)})
+
+
+def short(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial that ends by itself after one epoch."""
+    yield Report(1, {"val/loss": config["value"]})
+
+
+def mute(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial that ends without a report."""
+    yield from ()

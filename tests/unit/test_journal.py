@@ -1,0 +1,246 @@
+"""The journal: one strict JSON line for everything, one writer, many readers, whatever a crash left behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeps.errors import JournalError, StorageError
+from sweeps.journal import (
+    SYNCED,
+    Journal,
+    JournalReader,
+    find_sweep,
+    finite,
+    follow,
+    new_sweep_folder,
+    read,
+    storage_folder,
+)
+
+
+@pytest.fixture
+def journal_in():
+    """Open journals that are closed after the test, each with a line of the kinds given."""
+    opened: list[Journal] = []
+
+    def make(folder: Path, *kinds: str) -> Journal:
+        journal = Journal(folder)
+        opened.append(journal)
+        for number, kind in enumerate(kinds):
+            journal.append(kind, number=number)
+        return journal
+
+    yield make
+    for journal in opened:
+        journal.close()
+
+
+def test_what_is_written_is_read_in_order(tmp_path, journal_in):
+    journal = journal_in(tmp_path)
+    lines = [journal.append("report", trial="a", epoch=1), journal.append("end", trial="a")]
+    assert read(tmp_path) == lines
+    assert [line["kind"] for line in lines] == ["report", "end"]
+    assert lines[0]["at"] <= lines[1]["at"]
+
+
+def test_a_line_is_there_for_any_reader_once_append_returns(tmp_path, journal_in):
+    reader = JournalReader(tmp_path)
+    journal = journal_in(tmp_path)
+    for kind in ("trial", "report", "end"):
+        journal.append(kind)
+        assert [line["kind"] for line in reader.poll()] == [kind]
+    assert reader.poll() == []
+
+
+def test_turning_points_are_on_disk_before_the_driver_goes_on(tmp_path, monkeypatch, journal_in):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    journal = journal_in(tmp_path)
+    for kind in ("sweep", "plan", "phase", "decision", "failure", "verdict", "end"):
+        journal.append(kind)
+    assert len(synced) == 7
+    for kind in ("trial", "report", "finding"):
+        assert kind not in SYNCED
+        journal.append(kind)
+    assert len(synced) == 7
+
+
+def test_each_driver_claims_the_next_generation(tmp_path, journal_in):
+    first = journal_in(tmp_path, "sweep", "end")
+    second = journal_in(tmp_path, "sweep")
+    assert (first.generation, second.generation) == (1, 2)
+    assert (first.path.name, second.path.name) == ("0001-0000.jsonl", "0002-0000.jsonl")
+    assert [line["kind"] for line in read(tmp_path)] == ["sweep", "end", "sweep"]
+
+
+def test_two_drivers_that_claim_at_once_do_not_share_a_file(tmp_path, monkeypatch, journal_in):
+    journal_in(tmp_path, "sweep")
+    monkeypatch.setattr("pathlib.Path.glob", lambda *_: iter(()))  # neither sees the other's file yet
+    with pytest.raises(JournalError, match="cannot write"):
+        Journal(tmp_path)
+
+
+def test_generations_are_read_in_order_beyond_the_ninth(tmp_path, journal_in):
+    for number in range(11):
+        journal_in(tmp_path).append("sweep", number=number)
+    assert [line["number"] for line in read(tmp_path)] == list(range(11))
+
+
+def test_a_torn_last_line_is_left_for_the_next_poll(tmp_path, journal_in):
+    journal = journal_in(tmp_path, "sweep")
+    reader = JournalReader(tmp_path)
+    line = b'{"kind":"report","at":1,"epoch":7}\n'
+    with open(journal.path, "ab") as file:
+        file.write(line[:12])
+        file.flush()
+        assert [found["kind"] for found in reader.poll()] == ["sweep"]
+        assert reader.poll() == []
+        file.write(line[12:])
+    assert reader.poll() == [{"kind": "report", "at": 1, "epoch": 7}]
+    assert reader.poll() == []
+
+
+def test_a_line_that_a_crash_tore_hides_nothing_of_the_next_driver(tmp_path, journal_in):
+    journal = journal_in(tmp_path, "sweep")
+    with open(journal.path, "ab") as file:
+        file.write(b'{"kind":"rep')
+    reader = JournalReader(tmp_path)
+    reader.poll()
+    journal_in(tmp_path, "sweep", "end")
+    assert [line["kind"] for line in reader.poll()] == ["sweep", "end"]
+    assert [line["kind"] for line in read(tmp_path)] == ["sweep", "sweep", "end"]
+
+
+@pytest.mark.parametrize("damage", [b'{"kind":"rep\n', b"\x00\x00\x00\n", b"\xff\n", b"\n"], ids=repr)
+def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path, damage, journal_in):
+    journal = journal_in(tmp_path, "sweep")
+    with open(journal.path, "ab") as file:
+        file.write(damage + b'{"kind":"end","at":1}\n')
+    with pytest.raises(JournalError, match=r"line 2 after byte 0 is damaged") as caught:
+        read(tmp_path)
+    assert str(journal.path) in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_text_of_any_kind_stays_one_line(tmp_path, journal_in):
+    text = "two\nlines, \u2028 a separator, \x00, \U0001f600 and “quotes”\r"
+    journal = journal_in(tmp_path)
+    journal.append("failure", traceback=text)
+    journal.append("end")
+    assert journal.path.read_bytes().count(b"\n") == 2
+    assert read(tmp_path)[0]["traceback"] == text
+
+
+def test_what_is_not_finite_is_strict_json(tmp_path, journal_in):
+    journal = journal_in(tmp_path)
+    journal.append(
+        "report",
+        metrics={"nan": math.nan, "inf": math.inf, "minus": -math.inf, "one": 1.0},
+        deep=[{"values": (math.nan, 2)}],
+        numpy=np.float64("inf"),
+    )
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not strict JSON")
+
+    line = json.loads(journal.path.read_text(), parse_constant=refuse)
+    assert line["metrics"] == {"nan": "nan", "inf": "inf", "minus": "-inf", "one": 1.0}
+    assert line["deep"] == [{"values": ["nan", 2]}]
+    assert line["numpy"] == "inf"
+    assert math.isnan(float(line["metrics"]["nan"]))
+
+
+def test_finite_leaves_everything_else_alone():
+    value = {"a": [1, 2.5, "x", None, True], "b": {"c": ()}}
+    assert finite(value) == {"a": [1, 2.5, "x", None, True], "b": {"c": []}}
+    assert finite({1: 2}) == {"1": 2}
+
+
+def test_a_full_disk_is_told_with_a_mend(tmp_path, monkeypatch, journal_in):
+    journal = journal_in(tmp_path, "sweep")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(JournalError, match=r"No space left on device\. Free space"):
+        journal.append("end")
+
+
+def test_a_journal_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "journal").write_text("a file where the folder should be")
+    with pytest.raises(JournalError, match="cannot write in"):
+        Journal(tmp_path)
+
+
+def test_a_closed_journal_stays_readable(tmp_path, journal_in):
+    journal = journal_in(tmp_path, "sweep")
+    journal.close()
+    assert len(read(tmp_path)) == 1
+
+
+def test_a_sweep_without_a_line_yet_is_empty(tmp_path, journal_in):
+    assert read(tmp_path) == []
+    journal_in(tmp_path)
+    assert read(tmp_path) == []
+
+
+def test_follow_gives_new_lines_and_an_empty_batch_when_nothing_happens(tmp_path, journal_in):
+    journal = journal_in(tmp_path, "sweep")
+    batches = follow(tmp_path, interval_s=0.001)
+    assert [line["kind"] for line in next(batches)] == ["sweep"]
+    assert next(batches) == []
+    journal.append("end")
+    assert [line["kind"] for line in next(batches)] == ["end"]
+
+
+def test_no_two_sweeps_share_a_folder(tmp_path):
+    storage = tmp_path / "not" / "yet"
+    folders = [new_sweep_folder(storage, "digits") for _ in range(20)]
+    assert len(set(folders)) == 20
+    assert all(folder.is_dir() and folder.parent == storage for folder in folders)
+    assert all(re.fullmatch(r"digits-\d{8}-\d{6}(-\d+)?", folder.name) for folder in folders)
+
+
+def test_a_storage_that_cannot_hold_a_sweep_is_told(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(StorageError, match=r"cannot make .*Check the path"):
+        new_sweep_folder(file / "below", "digits")
+    with pytest.raises(StorageError, match=r"is a file. Give a folder"):
+        storage_folder(str(file))
+    with pytest.raises(StorageError, match="s3:// is not supported"):
+        storage_folder("s3://bucket/sweeps")
+
+
+def test_a_storage_is_an_absolute_folder_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert storage_folder("./runs") == tmp_path / "runs"
+    assert storage_folder(f"file://{tmp_path}/runs") == tmp_path / "runs"
+    assert storage_folder("~/runs") == tmp_path / "home" / "runs"
+
+
+def test_a_sweep_is_found_by_its_path_and_by_its_name(tmp_path, monkeypatch, journal_in):
+    folder = new_sweep_folder(tmp_path / "runs", "digits")
+    journal_in(folder)
+    monkeypatch.chdir(tmp_path)
+    assert find_sweep(folder) == folder
+    assert find_sweep(folder.name) == folder
+    assert find_sweep(f"runs/{folder.name}") == folder
+    assert find_sweep(folder.name, str(tmp_path / "runs")) == folder
+
+
+def test_a_sweep_that_is_not_there_is_told_with_both_places(tmp_path):
+    (tmp_path / "digits").mkdir()  # a folder without a journal is no sweep
+    with pytest.raises(StorageError, match=r"no sweep at digits, nor under .*`sweeps run`") as caught:
+        find_sweep("digits", str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert caught.value.exit_code == 2

@@ -1,0 +1,277 @@
+"""The spec: every bad input is told with key, file, line and mend; YAML and Python mean the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeps.errors import SpecError
+from sweeps.space import Space
+from sweeps.spec import SweepSpec, name_of, read_spec
+
+GOOD = """\
+# A sweep of a small network.
+trainable: my_model:Digits
+space:
+  lr: {log: [1e-4, 1e-1]}
+  batch_size:
+  optimizer: [sgd, adamw]
+  sgd.momentum:
+metric: val/accuracy
+mode: max
+baseline: {lr: 1e-3, batch_size: 32, optimizer: adamw}
+phases:
+  - kind: explore
+    trials: 12
+  - {kind: refine, trials: 6, reduction_factor: null}
+  - {kind: confirm, top: 1}
+resources:
+  concurrency: 2
+budget: {hours: 0.5}
+seed: 7
+"""
+MINIMAL = {"trainable": "my_model:Digits", "space": {"lr": None}}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write text as a spec's file and return its path."""
+
+    def write(text: str, name: str = "digits.yaml"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_spec_from_yaml_equals_the_one_from_python(file):
+    built = SweepSpec(
+        name="digits",
+        trainable="my_model:Digits",
+        space=Space(
+            {"lr": {"log": (1e-4, 1e-1)}, "batch_size": None, "optimizer": ["sgd", "adamw"], "sgd.momentum": None}
+        ),
+        metric="val/accuracy",
+        mode="max",
+        baseline={"lr": 1e-3, "batch_size": 32, "optimizer": "adamw"},
+        phases=(
+            {"kind": "explore", "trials": 12},
+            {"kind": "refine", "trials": 6, "reduction_factor": None},
+            {"kind": "confirm", "top": 1},
+        ),
+        resources={"concurrency": 2},
+        budget={"hours": 0.5},
+        seed=7,
+    )
+    read = read_spec(file(GOOD))
+    assert read == built
+    assert read.digest == built.digest
+
+
+def test_the_document_gives_the_same_spec_again(file):
+    spec = read_spec(file(GOOD))
+    again = SweepSpec.model_validate(spec.document())
+    assert again == spec
+    assert again.digest == spec.digest
+    assert spec.model_copy(update={"seed": 8}).digest != spec.digest
+
+
+@pytest.mark.parametrize(("written", "value"), [("1e-3", 1e-3), ("1E5", 1e5), ("1.5e+2", 150.0), (".5", 0.5)])
+def test_a_number_with_an_exponent_is_a_number(file, written, value):
+    """YAML 1.1, which most readers speak, makes `1e-3` a string."""
+    spec = read_spec(file(f"trainable: a:b\nspace: {{lr: , x: {written}}}\nbaseline: {{x: {written}}}\n"))
+    assert spec.space["x"].constant == value
+    assert type(spec.space["x"].constant) is float
+    assert type(spec.baseline["x"]) is float
+
+
+def test_values_from_a_file_are_plain_python(file):
+    spec = read_spec(file('trainable: a:b\nspace: {lr: , flag: [true, false], text: "a", none: [null, x], n: 0x10}\n'))
+    assert spec.space["flag"].choice == (True, False)
+    assert [type(v) for v in spec.space["flag"].choice] == [bool, bool]
+    assert type(spec.space["text"].constant) is str
+    assert spec.space["none"].choice == (None, "x")
+    assert type(spec.space["n"].constant) is int
+
+
+def test_a_spec_is_called_like_its_file_unless_it_says_otherwise(file):
+    text = "trainable: a:b\nspace: {lr: }\n"
+    assert read_spec(file(text)).name == "digits"
+    assert read_spec(file(f"name: other\n{text}")).name == "other"
+    assert read_spec(file(text), {"name": "third", "seed": 5}).name == "third"
+
+
+def test_overrides_go_over_the_file(file):
+    spec = read_spec(file(GOOD), {"seed": 9, "storage": "elsewhere"})
+    assert (spec.seed, spec.storage, spec.metric) == (9, "elsewhere", "val/accuracy")
+
+
+def test_defaults_are_explore_refine_confirm():
+    spec = SweepSpec.model_validate(MINIMAL)
+    assert [phase.kind for phase in spec.phases] == ["explore", "refine", "confirm"]
+    assert spec.tracking is None
+    assert (spec.metric, spec.mode) == ("val/loss", "min")
+
+
+class Local:
+    """A trainable given as an object."""
+
+
+def test_an_object_is_known_by_its_name():
+    spec = SweepSpec(trainable=Local, space={"lr": None})
+    assert spec.trainable is Local
+    assert spec.document()["trainable"] == f"{__name__}:Local"
+    assert name_of(Local()) == name_of(Local)
+    assert name_of("a:b") == "a:b"
+
+
+def test_a_spec_cannot_change():
+    spec = SweepSpec.model_validate(MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        spec.seed = 3
+
+
+def changed(old: str, new: str) -> str:
+    """The good file with one place changed, which must be there."""
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+BAD = {
+    "low above high": (changed("[1e-4, 1e-1]", "[1e-1, 1e-4]"), "space.lr", 4, "low (0.1) is above high", "Swap"),
+    "log of zero": (changed("[1e-4, 1e-1]", "[0, 1e-1]"), "space.lr", 4, "cannot begin at 0", "or_zero"),
+    "unknown parent": (
+        changed("  sgd.momentum:\n", "  x: {float: [0, 1], when: {optimiser: sgd}}\n"),
+        "space.x.when",
+        7,
+        "unknown parameter 'optimiser'",
+        "Did you mean optimizer?",
+    ),
+    "unknown value": (
+        changed("  sgd.momentum:\n", "  x: {float: [0, 1], when: {optimizer: adam}}\n"),
+        "space.x.when.optimizer",
+        7,
+        "'adam' is not a value of optimizer (sgd | adamw)",
+        "one of its values",
+    ),
+    "unknown prefix": (changed("sgd.mom", "adam.mom"), "space.adam.momentum", 7, "value 'adam'", "Add adam"),
+    "not in the playbook": (changed("batch_size:\n", "batchsize:\n"), "space.batchsize", 5, "no domain", "batch_size?"),
+    "unknown key": (changed("metric:", "metrc:"), "metrc", 8, "unknown key", "Did you mean metric?"),
+    "unknown key of a phase": (changed("trials: 12", "trails: 12"), "phases[0].trails", 13, "unknown key", "trials?"),
+    "unknown key of resources": (changed("concurrency", "slots"), "resources.slots", 17, "unknown key", "workers"),
+    "unknown key of a domain": (
+        changed("{log: [1e-4, 1e-1]}", "{log: [1e-4, 1e-1], orzero: true}"),
+        "space.lr.orzero",
+        4,
+        "unknown key",
+        "or_zero?",
+    ),
+    "unknown kind": (changed("kind: refine", "kind: refin"), "phases[1].kind", 14, "no kind of phase", "refine"),
+    "no kind": (changed("kind: refine, ", ""), "phases[1].kind", 14, "no kind of phase", "refine"),
+    "wrong type": (changed("seed: 7", "seed: seven"), "seed", 19, "got 'seven'", "Change"),
+    "wrong type in a phase": (changed("trials: 12", "trials: some"), "phases[0].trials", 13, "got 'some'", "Change"),
+    "no mapping": (changed("budget: {hours: 0.5}", "budget: 3"), "budget", 18, "3 is not a mapping", "key: value"),
+    "out of range": (changed("hours: 0.5", "hours: -1"), "budget.hours", 18, "greater than 0", "Change"),
+    "wrong mode": (changed("mode: max", "mode: maximal"), "mode", 9, "'min' or 'max'", "Change"),
+    "no colon": (changed("my_model:Digits", "my_model"), "trainable", 2, "not of the form module:attr", "my_model:"),
+    "same name twice": (
+        changed("{kind: refine, ", "{kind: refine, name: explore, "),
+        "phases[1].name",
+        14,
+        "two phases are called explore",
+        "explore2",
+    ),
+    "refine first": (changed("- kind: explore", "- name: r\n    kind: refine"), "phases[0]", 12, "before it", "first"),
+    "no phases": (GOOD[: GOOD.index("phases:")] + "phases: []\n", "phases", 11, "at least 1", "Change"),
+    "stopped after the end": (
+        changed("trials: 12", "min_epochs: 30"),
+        "phases[0].min_epochs",
+        13,
+        "min_epochs (30) is above epochs (3)",
+        "Lower it",
+    ),
+    "several workers": (changed("concurrency", "workers"), "resources.workers", 17, "not supported", "workers: 1"),
+    "baseline": (changed("{lr: 1e-3", "{learning: 1e-3"), "baseline.learning", 10, "not a parameter", "Add it"),
+    "baseline misspelt": (changed("32, optimizer", "32, optimiser"), "baseline.optimiser", 10, "not a", "optimizer?"),
+    "empty space": ("trainable: a:b\nspace:\n", "space", 2, "names no parameter", "log"),
+    "constants only": ("trainable: a:b\nspace: {lr: 0.1}\n", "space", 2, "every parameter is a constant", "range"),
+    "no space": ("trainable: a:b\n", "space", 0, "is missing", "Add `space:`"),
+    "not YAML": (changed("[sgd, adamw]", "[sgd, adamw"), "spec", 7, "not YAML", "Check"),
+    "a tab": (changed("  batch_size:", "\tbatch_size:"), "spec", 5, "not YAML", "Check"),
+    "a key twice": (f"{GOOD}seed: 8\n", "spec", 20, "duplicate key", "Check"),
+    "a list": ("- trainable\n", "spec", 0, "not a mapping", "trainable:"),
+    "nothing": ("", "spec", 0, "not a mapping", "trainable:"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "path", "line", "problem", "mend"), BAD.values(), ids=BAD)
+def test_a_bad_spec_is_told_with_key_file_line_and_mend(file, text, path, line, problem, mend):
+    where = file(text)
+    with pytest.raises(SpecError) as caught:
+        read_spec(where)
+    error = caught.value
+    assert (error.path, error.line, error.file) == (path, line, str(where))
+    assert problem in error.problem
+    assert mend in error.mend
+    assert error.exit_code == 2
+    first, second = str(error).split("\n")
+    assert first == f"{path}: {error.problem}"
+    assert second.startswith(f"  in {where}, line {line}. " if line else f"  in {where}. ")
+    assert list(where.parent.iterdir()) == [where], "a refused spec leaves nothing behind"
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(SpecError, match=r"no file .*nowhere\.yaml") as caught:
+        read_spec(tmp_path / "nowhere.yaml")
+    assert "sweeps init" in caught.value.mend
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"trainable: a:b\x01\n"], ids=["not UTF-8", "control character"])
+def test_a_file_that_is_no_text_is_told(tmp_path, content):
+    path = tmp_path / "digits.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=r"digits\.yaml"):
+        read_spec(path)
+
+
+def test_a_folder_is_no_spec(tmp_path):
+    with pytest.raises(SpecError, match="cannot be read"):
+        read_spec(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "tracking",
+    [
+        "postgresql://me:hunter2@db.example/mlflow",
+        "https://me:hunter2@mlflow.example",
+        "postgresql://db.example/mlflow?user=me&password=hunter2",
+        "postgresql://me:hun[hunter2@db.example/mlflow",
+        ["postgresql://me:hunter2@db.example/mlflow"],
+    ],
+    ids=["database", "server", "in the query", "not to be parsed", "wrong type"],
+)
+def test_a_password_is_refused_and_not_repeated(tracking):
+    with pytest.raises(SpecError) as caught:
+        SweepSpec.model_validate({**MINIMAL, "tracking": tracking})
+    assert caught.value.path == "tracking"
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "tracking", ["https://me@mlflow.example", "sqlite:///mlflow.db", "http://localhost:5000", None]
+)
+def test_a_tracking_uri_without_a_password_is_fine(tracking):
+    assert SweepSpec.model_validate({**MINIMAL, "tracking": tracking}).tracking == tracking
+
+
+def test_python_gets_the_same_error_without_a_file():
+    with pytest.raises(SpecError) as caught:
+        SweepSpec(**MINIMAL, seeds=3)
+    assert str(caught.value) == "seeds: unknown key\n  Did you mean seed?"
+
+
+@pytest.mark.parametrize("raw", [3, [1], "text", None], ids=str)
+def test_what_is_no_spec_at_all_is_told(raw):
+    with pytest.raises(SpecError, match="not a mapping"):
+        SweepSpec.model_validate(raw)
