@@ -35,6 +35,8 @@ class Epoch:
     seconds: float
     attempt: int
     checkpoint: str | None
+    slot: int
+    """Process id of the slot that trained it."""
 
 
 @dataclass
@@ -164,7 +166,15 @@ class History:
         elif kind == "report":
             metrics = {name: float(value) for name, value in line["metrics"].items()}
             self.trials[line["trial"]].epochs.append(
-                Epoch(line["epoch"], metrics, line["at"], line["seconds"], line["attempt"], line["checkpoint"])
+                Epoch(
+                    line["epoch"],
+                    metrics,
+                    line["at"],
+                    line["seconds"],
+                    line["attempt"],
+                    line["checkpoint"],
+                    line["slot"],
+                )
             )
         elif kind == "decision":
             self.decisions.append(line)

@@ -7,7 +7,7 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring
     phase      phase, phase_kind, space, changes, comparison, trials        a phase begins with this space, and why
     trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
-    report     trial, attempt, epoch, metrics, checkpoint, seconds          an epoch ended
+    report     trial, attempt, epoch, metrics, checkpoint, seconds, slot    an epoch ended
     decision   trial, epoch, rung, value, cutoff, decision                  a scheduler judged a trial at a rung
     failure    trial, attempt, failure_kind, error, message, traceback, log an attempt did not end well
     finding    finding, severity, message                                   something a person should know

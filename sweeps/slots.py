@@ -96,7 +96,8 @@ class Worker:
             except BaseException as error:  # noqa: BLE001  the trial's own code: its sys.exit must not end the slot
                 found = {"epoch": self.epoch, "metrics": {}, "done": True, "failure": failure(error)}
                 traceback.print_exc()  # into the trial's own log
-        return {"checkpoint": None, "failure": None, **found, "seconds": time.perf_counter() - began}
+        own = {"slot": os.getpid(), "seconds": time.perf_counter() - began}
+        return {"checkpoint": None, "failure": None, **found, **own}
 
     def start(self, order: Order) -> Answer:
         """Begin a trial, from a checkpoint if the order names one; closes the one before, if there is one."""

@@ -114,6 +114,8 @@ class Grid(SearchPhase):
     points: int = Field(default=3, gt=0)
     """Values of each numeric parameter; a choice gives all of its values."""
     epochs: int = Field(default=3, gt=0)
+    reduction_factor: float | None = Field(default=None, gt=1)
+    """A grid is read as a whole, so nothing is stopped unless this says so."""
 
 
 class Confirm(Model):

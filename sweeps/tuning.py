@@ -172,7 +172,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self._failure(order, {"kind": "lost", "error": "SlotLost", "message": message, "traceback": ""})
         told = history.epochs[-1].epoch if history.epochs else 0
         if report["metrics"] and report["epoch"] > told:
-            fields = {key: report[key] for key in ("epoch", "metrics", "checkpoint", "seconds")}
+            fields = {key: report[key] for key in ("epoch", "metrics", "checkpoint", "seconds", "slot")}
             self.record.write("report", trial=order.trial, attempt=order.attempt, **fields)
             drop_superseded(self.engine.folder, history)
             if report["failure"] is None and self.engine.spec.metric not in report["metrics"]:

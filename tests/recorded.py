@@ -210,7 +210,14 @@ def run(journal, phase, trial, role, config, *, epochs, fraction, seed, n, stop=
             metrics["val/loss"] = math.nan
         checkpoint = None if n == 3 and epoch == 2 else f"checkpoints/{trial}/{epoch}"
         journal.append(
-            "report", trial=trial, attempt=1, epoch=epoch, metrics=metrics, checkpoint=checkpoint, seconds=0.4
+            "report",
+            trial=trial,
+            attempt=1,
+            epoch=epoch,
+            metrics=metrics,
+            checkpoint=checkpoint,
+            seconds=0.4,
+            slot=100 + n % 2,
         )
         if n == 3 and epoch == 2:
             journal.append("end", trial=trial, status="INFEASIBLE", reason="non-finite val/loss at epoch 2")

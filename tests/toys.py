@@ -1,7 +1,7 @@
 """Trials that train nothing, for tests of everything around training: instant, and made to misbehave by config.
 
 `value` is what the trial is worth: `val/loss` falls towards it. `behaviour` is what it does at its second epoch, and
-`marker` a file that remembers that it did so once, for those that recover.
+`marker` the beginning of a file's path that remembers that it did so once, for those that recover.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ def loss(config: dict[str, Any], epoch: int) -> float:
 
 def misbehave(config: dict[str, Any]) -> None:
     """Do what the config says, once where a marker is given."""
-    behaviour, marker = config.get("behaviour", "none"), config.get("marker")
-    if marker and Path(marker).exists():
-        return
-    if behaviour in ("raise", "raise_once", "exit", "kill", "freeze") and marker:
-        Path(marker).touch()
+    behaviour = config.get("behaviour", "none")
+    if "marker" in config:
+        marker = Path(f"{config['marker']}-{behaviour}")
+        if marker.exists():
+            return
+        marker.touch()
     if behaviour in ("raise", "raise_once"):
         raise RuntimeError(f"bad row {config['value']:.3f}")
     if behaviour == "exit":

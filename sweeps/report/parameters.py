@@ -87,7 +87,7 @@ def parameters(history: History) -> Figure | None:
                 crosses, [0.03] * len(crosses), "x", color="#B00000", ms=7, mew=1.8,
                 transform=axes.get_xaxis_transform(), clip_on=False,
             )  # fmt: skip
-        log_if_wide(axes, [value for ranking in rankings.values() for value in ranking.values], ratio=50)
+        log_if_wide(axes, [value for ranking in rankings.values() for value in ranking.values], ratio=10)
         finish(axes, name, scale, spec.space, newest)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()

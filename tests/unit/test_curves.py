@@ -18,7 +18,7 @@ METRIC = "val/loss"
 def trial(name: str, *values: float, fraction: float = 1.0, status: str = "FINISHED") -> TrialHistory:
     """A trial whose loss took these values after epochs 1, 2, …"""
     history = TrialHistory(name, "explore", "sobol", {}, {"epochs": 9, "data_fraction": fraction, "seed": 0}, 0.0)
-    history.epochs = [Epoch(n, {METRIC: value}, float(n), 1.0, 1, None) for n, value in enumerate(values, 1)]
+    history.epochs = [Epoch(n, {METRIC: value}, float(n), 1.0, 1, None, 100) for n, value in enumerate(values, 1)]
     history.status = status  # type: ignore[assignment]
     return history
 

@@ -111,7 +111,14 @@ def test_the_earliest_of_equal_values_is_the_best(tmp_path, journal):
     begin(journal, "t")
     for epoch, value in enumerate([0.5, 0.3, math.inf, 0.3], 1):
         journal.append(
-            "report", trial="t", attempt=1, epoch=epoch, metrics={"m": value}, seconds=1.0, checkpoint=f"c{epoch}"
+            "report",
+            trial="t",
+            attempt=1,
+            epoch=epoch,
+            metrics={"m": value},
+            seconds=1.0,
+            checkpoint=f"c{epoch}",
+            slot=1,
         )
     trial = History.open(tmp_path).trials["t"]
     assert trial.best("m", "min") == (2, 0.3)
@@ -134,7 +141,7 @@ def begin(journal: Journal, trial: str, attempt: int = 1) -> None:
 
 def test_a_further_attempt_goes_on_with_the_curve(tmp_path, journal):
     begin(journal, "t")
-    journal.append("report", trial="t", attempt=1, epoch=1, metrics={"m": 1.0}, seconds=1.0, checkpoint="c1")
+    journal.append("report", trial="t", attempt=1, epoch=1, metrics={"m": 1.0}, seconds=1.0, checkpoint="c1", slot=1)
     journal.append("end", trial="t", status="INTERRUPTED", reason="the driver stopped")
     begin(journal, "t", attempt=2)
     trial = History.open(tmp_path).trials["t"]

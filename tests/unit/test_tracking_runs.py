@@ -86,7 +86,7 @@ def test_failures_and_non_finite_values_are_written_out(history: History) -> Non
 
 def test_points_are_finite_and_stamped_by_the_journal() -> None:
     metrics = {"val/loss": math.nan, "val/accuracy": 0.5, "grad/norm": math.inf}
-    epochs = [Epoch(2, metrics, 12.3456, 0.4, 1, None)]
+    epochs = [Epoch(2, metrics, 12.3456, 0.4, 1, None, 100)]
     (point,) = points(epochs)
     assert (point.key, point.value, point.timestamp, point.step) == ("val/accuracy", 0.5, 12346, 2)
     assert nonfinite(epochs) == ["val/loss nan at epoch 2", "grad/norm inf at epoch 2"]

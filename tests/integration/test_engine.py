@@ -1,0 +1,260 @@
+"""The engine on real Ray: trials, early stopping, failures and lost slots, with trials that train nothing."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine import run_toy, toy_spec
+from sweeps import PlanError, Sweep, SweepFailed, UsageError
+from sweeps.journal import read
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+VALUE = {"float": [0.0, 1.0]}
+
+
+def kinds(sweep: Sweep, kind: str) -> list[dict]:
+    """The journal's lines of a kind."""
+    return [line for line in read(sweep.folder) if line["kind"] == kind]
+
+
+def test_a_plain_sweep(tmp_path: Path) -> None:
+    """Every planned trial once, every epoch once, the best checkpoints left, and the same read back."""
+    phases = [{"kind": "explore", "trials": 8, "epochs": 3, "reduction_factor": None}]
+    sweep = run_toy(tmp_path, phases=phases, keep_checkpoints=2)
+    trials = list(sweep.history.trials.values())
+    assert [t.trial for t in trials] == [f"explore-{n:03d}" for n in range(8)]
+    for trial in trials:
+        assert (trial.status, trial.reason, trial.attempt) == ("FINISHED", "all epochs", 1)
+        assert [(e.epoch, e.metrics["val/loss"]) for e in trial.epochs] == [
+            (epoch, trial.config["value"] + 0.5**epoch) for epoch in (1, 2, 3)
+        ]
+        assert trial.fidelity == {"epochs": 3, "data_fraction": 0.5, "seed": 0}
+    assert sweep.history.status == "FINISHED"
+    assert [t.role for t in trials] == ["baseline"] + ["sobol"] * 7
+    assert sum(
+        sweep.history.end["time"][part] for part in ("startup_s", "training_s", "bookkeeping_s")
+    ) == pytest.approx(sweep.history.end["time"]["wall_s"])
+    best = sorted(trials, key=lambda t: t.config["value"])[:2]
+    left = sorted(str(p.parent.relative_to(sweep.folder)) for p in sweep.folder.glob("checkpoints/*/*/manifest.json"))
+    assert left == sorted(f"checkpoints/{t.trial}/3" for t in best)
+    assert sweep.best.trial == best[0].trial
+    assert int(sweep.best.state()["epoch"]) == 3
+    with pytest.raises(UsageError, match="builds its model itself"):
+        sweep.best.load()
+    again = Sweep.open(sweep.folder)
+    assert again.spec == sweep.spec
+    assert again.best == sweep.best
+    assert again.table().equals(sweep.table())
+
+
+def test_asha_stops_the_worse_and_says_why(tmp_path: Path) -> None:
+    sweep = run_toy(tmp_path, phases=[{"kind": "explore", "trials": 16, "epochs": 9}])
+    trials = sweep.history.trials
+    stopped = [t for t in trials.values() if t.reason.startswith("stopped at rung")]
+    whole = [t for t in trials.values() if t.reason == "all epochs"]
+    assert len(stopped) + len(whole) == 16
+    assert len(stopped) >= 8
+    assert min(t.config["value"] for t in whole) < min(t.config["value"] for t in stopped)
+    for line in kinds(sweep, "decision"):
+        value = trials[line["trial"]].value_at("val/loss", line["epoch"])
+        assert value == line["value"]
+        assert line["epoch"] == line["rung"]
+        worse = line["cutoff"] is not None and line["value"] > line["cutoff"]
+        assert line["decision"] == ("STOP" if worse else "CONTINUE")
+    for trial in stopped:
+        last = [line for line in kinds(sweep, "decision") if line["trial"] == trial.trial][-1]
+        assert (last["decision"], trial.epochs[-1].epoch) == ("STOP", last["rung"])
+
+
+def test_one_pool_of_slots_serves_every_phase(tmp_path: Path) -> None:
+    sweep = run_toy(
+        tmp_path,
+        space={"value": VALUE, "unused": ["a", "b"]},
+        baseline={"value": 0.9, "unused": "a"},
+        phases=[
+            {"kind": "explore", "trials": 12, "epochs": 3, "reduction_factor": None},
+            {"kind": "refine", "trials": 8, "epochs": 4, "reduction_factor": None},
+            {"kind": "confirm", "top": 2, "seeds": 3},
+        ],
+    )
+    history = sweep.history
+    assert len({e.slot for t in history.trials.values() for e in t.epochs}) <= history.header["hardware"]["slots"]
+    assert {p: len(history.of_phase(p)) for p in history.phases} == {"explore": 12, "refine": 8, "confirm": 9}
+    narrowed = history.phases["refine"].space["value"]
+    assert narrowed.range[1] < 1.0, "the lower half is better, so the upper end must have moved"
+    roles = [t.role for t in history.of_phase("refine")]
+    assert roles == ["tpe"] * 7 + ["old_space"]
+    assert all(narrowed.encode(t.config["value"]) is not None for t in history.of_phase("refine") if t.role == "tpe")
+    verdict = sweep.verdict
+    assert verdict is not None
+    assert verdict.verdict == "ADOPT"  # the toy has no seed noise: a better value is better for every seed
+    assert sweep.best.config["value"] == min(arm.config["value"] for arm in verdict.arms)
+    assert {t.fidelity["seed"] for t in history.of_phase("confirm")} == {1, 2, 3}
+    assert history.verdict["test"] is None
+    table = sweep.table()
+    assert table.num_rows == sum(len(t.epochs) for t in history.trials.values())
+    assert {"phase", "trial", "epoch", "val/loss", "config/value"} <= set(table.column_names)
+
+
+def test_a_grid_tries_every_combination(tmp_path: Path) -> None:
+    space = {"value": VALUE, "kind": ["a", "b"], "extra": {"int": [1, 3], "when": {"kind": "b"}}}
+    sweep = run_toy(tmp_path, space=space, phases=[{"kind": "grid", "points": 3, "epochs": 1}])
+    configs = [t.config for t in sweep.history.trials.values()]
+    assert len(configs) == 3 * (1 + 3)
+    assert sum("extra" in c for c in configs) == 9
+
+
+def test_a_sweep_without_any_result_fails(tmp_path: Path) -> None:
+    with pytest.raises(SweepFailed, match="no trial gave a result"):
+        run_toy(tmp_path, space={"value": VALUE, "behaviour": "nan"})
+
+
+@pytest.mark.slow
+def test_a_frozen_slot_is_replaced_after_its_deadline(tmp_path: Path) -> None:
+    space = {"value": VALUE, "behaviour": "freeze", "marker": str(tmp_path / "once")}
+    sweep = run_toy(tmp_path, space=space)
+    lost = [t for t in sweep.history.trials.values() if t.failures]
+    assert len(lost) == 1
+    assert "did not answer within" in lost[0].failures[0]["message"]
+    assert all([e.epoch for e in t.epochs] == [1, 2, 3] for t in sweep.history.trials.values())
+
+
+def test_a_killed_lease_loses_nothing(tmp_path: Path) -> None:
+    def kill_a_lease() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not killed:
+            found = subprocess.run(["pgrep", "-f", "^ray::Lease"], capture_output=True, text=True, check=False)
+            journal = list(tmp_path.glob("*/journal/*.jsonl"))
+            if found.stdout and journal and b'"report"' in journal[0].read_bytes():
+                killed.append(int(found.stdout.split()[0]))
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.02)
+
+    killed: list[int] = []
+    thread = threading.Thread(target=kill_a_lease)
+    thread.start()
+    sweep = run_toy(tmp_path, space={"value": VALUE, "seconds": 0.3})
+    thread.join()
+    assert killed
+    assert any(f["failure_kind"] == "lease" for t in sweep.history.trials.values() for f in t.failures)
+    for trial in sweep.history.trials.values():
+        assert (trial.status, [e.epoch for e in trial.epochs]) == ("FINISHED", [1, 2, 3])
+
+
+def test_a_metric_that_is_never_reported_halts_at_once(tmp_path: Path) -> None:
+    sweep = Sweep(toy_spec(tmp_path, metric="val/los"))
+    with pytest.raises(SweepFailed, match=r"does not report 'val/los'.*Did you mean val/loss\?"):
+        sweep.run(out=io.StringIO())
+    assert len(sweep.history.trials) <= 4
+
+
+@pytest.mark.slow
+def test_a_spent_budget_ends_the_sweep_in_order(tmp_path: Path) -> None:
+    sweep = run_toy(
+        tmp_path,
+        space={"value": VALUE, "seconds": 0.5},
+        phases=[{"kind": "explore", "trials": 200, "epochs": 3, "reduction_factor": None}, {"kind": "confirm"}],
+        budget={"hours": 30 / 3600},
+    )
+    assert sweep.history.status == "INTERRUPTED"
+    assert "budget" in sweep.history.end["reason"]
+    assert list(sweep.history.phases) == ["explore"]
+    assert all(t.status != "RUNNING" for t in sweep.history.trials.values())
+    assert (sweep.folder / "report.html").exists()
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="a trial takes 64 CPUs"):
+        run_toy(tmp_path, resources={"cpus_per_worker": 64})
+    with pytest.raises(PlanError, match="1 GPUs on one node"):
+        run_toy(tmp_path, resources={"gpus_per_worker": 1})
+    with pytest.raises(PlanError, match="the phases need 4 trials"):
+        run_toy(tmp_path, budget={"trials": 3})
+    with pytest.raises(UsageError, match="no module named 'absent'"):
+        run_toy(tmp_path, "absent:thing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_kind_of_failure_has_its_outcome_and_the_others_go_on(tmp_path: Path) -> None:
+    space = {"value": VALUE, "behaviour": ["none", "raise", "nan", "memory", "exit"]}
+    sweep = run_toy(tmp_path, space=space, phases=[{"kind": "grid", "points": 2, "epochs": 3}])
+    outcome = {
+        "none": ("FINISHED", 1, "all epochs"),
+        "raise": ("FAILED", 2, "RuntimeError: bad row"),
+        "nan": ("INFEASIBLE", 1, "non-finite val/loss at epoch 2"),
+        "memory": ("INFEASIBLE", 1, "no room for the batch"),
+        "exit": ("FAILED", 2, "SystemExit: 3"),
+    }
+    assert len(sweep.history.trials) == 10
+    for trial in sweep.history.trials.values():
+        status, attempts, reason = outcome[trial.config["behaviour"]]
+        assert (trial.status, trial.attempt) == (status, attempts)
+        assert trial.reason.startswith(reason)
+        assert len({e.epoch for e in trial.epochs}) == len(trial.epochs)
+        if trial.config["behaviour"] == "nan":
+            assert math.isnan(trial.epochs[-1].metrics["val/loss"])
+    assert sweep.best.config == {"value": 0.0, "behaviour": "none"}
+
+
+def test_what_recovers_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    space = {"value": VALUE, "behaviour": ["none", "raise_once", "kill"], "marker": str(tmp_path / "once")}
+    sweep = run_toy(tmp_path, space=space, phases=[{"kind": "grid", "points": 2, "epochs": 3}])
+    trials = sweep.history.trials.values()
+    assert all((t.status, [e.epoch for e in t.epochs]) == ("FINISHED", [1, 2, 3]) for t in trials)
+    (raised,) = (t for t in trials if t.attempt == 2)
+    assert [(e.epoch, e.attempt) for e in raised.epochs] == [(1, 1), (2, 2), (3, 2)]
+    (failure,) = raised.failures
+    assert (failure["failure_kind"], failure["error"]) == ("error", "RuntimeError")
+    assert "toys.py" in failure["traceback"]
+    log = (sweep.folder / failure["log"]).read_text()
+    assert "begins at epoch 0" in log
+    assert "begins at epoch 1" in log, "the second attempt went on from the checkpoint of epoch 1"
+    assert "RuntimeError: bad row" in log
+    (killed,) = (t for t in trials if t.failures and t is not raised)
+    assert (killed.attempt, killed.failures[0]["failure_kind"]) == (1, "lost")
+    assert len({e.slot for e in killed.epochs}) == 2
+
+
+def test_a_killed_slot_without_checkpoints_trains_again_silently(tmp_path: Path) -> None:
+    space = {"value": VALUE, "behaviour": "kill", "marker": str(tmp_path / "once")}
+    sweep = run_toy(tmp_path, "toys:without_checkpoints", space=space)
+    assert sum(len(t.failures) for t in sweep.history.trials.values()) == 1
+    assert all([e.epoch for e in t.epochs] == [1, 2, 3] for t in sweep.history.trials.values())
+
+
+@pytest.mark.parametrize(
+    ("trainable", "behaviour", "error"),
+    [("toys:trial", "exit", "SystemExit: 3"), ("toys:mute", "none", "without a single Report")],
+)
+def test_the_same_exception_in_the_first_three_trials_halts(
+    tmp_path: Path, trainable: str, behaviour: str, error: str
+) -> None:
+    sweep = Sweep(
+        toy_spec(
+            tmp_path,
+            trainable,
+            space={"value": VALUE, "behaviour": behaviour},
+            phases=[{"kind": "explore", "trials": 20, "epochs": 3, "reduction_factor": None}],
+        )
+    )
+    with pytest.raises(SweepFailed, match=error) as caught:
+        sweep.run(out=io.StringIO())
+    assert "first 3 trials" in str(caught.value)
+    assert str(sweep.folder / "logs") in str(caught.value)
+    assert len(sweep.history.trials) < 8
+    assert sweep.history.status == "FAILED"
+    assert caught.value.exit_code == 1
+
+
+def test_a_loop_that_ends_by_itself(tmp_path: Path) -> None:
+    sweep = run_toy(tmp_path, "toys:short")
+    assert {(t.status, t.reason) for t in sweep.history.trials.values()} == {("FINISHED", "ended by itself at epoch 1")}
