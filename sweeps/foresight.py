@@ -25,11 +25,12 @@ def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
 
     from trainables.contract import Fidelity, TrainableError, instantiate, load
     from trainables.footprint import describe, seconds_per_epoch
+    from trainables.hyperparameters import STANDARD
 
     torch.set_num_threads(1)
     slots = slots_on([{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}], spec)
     make_plan(spec, slots)  # refuses what cannot fit before anything is built
-    baseline = baseline_of(spec)
+    baseline = baseline_of(spec, STANDARD)
     cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
     footprint: dict[str, Any] = {}
     seconds, basis = None, UNKNOWN

@@ -63,7 +63,14 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             self.losses.append(lost[-1])
             if len(self.losses) >= MAX_LOSSES:
                 failure = {"kind": "lost", "error": "SlotLost", "message": "; ".join(self.losses), "traceback": ""}
-                report = {"epoch": self.epoch, "metrics": {}, "done": True, "failure": failure, "checkpoint": None, "slot": 0}
+                report = {
+                    "epoch": self.epoch,
+                    "metrics": {},
+                    "done": True,
+                    "failure": failure,
+                    "checkpoint": None,
+                    "slot": 0,
+                }
                 break
         report["seconds"] = self.seconds
         self.seconds = 0.0

@@ -193,14 +193,12 @@ def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -
         )  # fmt: skip
 
 
-def baseline_of(spec: SweepSpec) -> Config:
+def baseline_of(spec: SweepSpec, standard: Config) -> Config:
     """The complete baseline config. Raises SpecError when the spec's leaves out what nothing else can fill.
 
-    Without one in the spec it is the middle of every domain. A standard hyperparameter that it leaves out takes the
-    loop's default, a constant of the space its value.
+    Without one in the spec it is the middle of every domain. A hyperparameter of `standard` that it leaves out takes
+    its default from there, a constant of the space its value.
     """
-    from trainables.hyperparameters import STANDARD
-
     if spec.baseline is None:
         return spec.space.decode([0.5] * len(spec.space.searched))
     config: Config = dict(spec.baseline)
@@ -210,8 +208,8 @@ def baseline_of(spec: SweepSpec) -> Config:
         short = name.rpartition(".")[2]
         if isinstance(domain, Constant):
             config[name] = domain.constant
-        elif short in STANDARD:
-            config[name] = STANDARD[short]
+        elif short in standard:
+            config[name] = standard[short]
         else:
             raise SpecError(f"baseline.{name}", "is missing", "Write the value that you use today.")
     return {name: config[name] for name in spec.space if spec.space.active(name, config)}

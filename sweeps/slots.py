@@ -85,7 +85,7 @@ class Worker:
         self.epoch = 0
 
     def answer(self, name: str, argument: Any) -> Answer:
-        """Carry out a command: `start`, `next`, `close`, `describe` or `evaluate`."""
+        """Carry out a command: `start`, `next`, `close`, `standard`, `describe` or `evaluate`."""
         began = time.perf_counter()
         if name == "start":
             self.order = argument
@@ -140,6 +140,12 @@ class Worker:
         self._stop()
         self.order = None
         return {}
+
+    def standard(self, _: Order) -> Answer:
+        """The standard hyperparameters with the loop's defaults: asked here, so that the driver needs no torch."""
+        from trainables.hyperparameters import STANDARD
+
+        return {"standard": STANDARD}
 
     def describe(self, order: Order) -> Answer:
         """What a trial of this config will take: rows, parameters, bytes; {} for a loop of the user's own."""

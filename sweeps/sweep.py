@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import ray
 
-from cluster.local import Cluster, connect
+from cluster.local import Cluster, connect, in_job
 from sweeps import tracking
 from sweeps.errors import PlanError, SweepFailed, SweepsError, UsageError
 from sweeps.history import History, Record, TrialHistory
@@ -169,6 +169,10 @@ class Sweep:
         """
         out, began = out or sys.stdout, began or time.time()
         spec, storage = self.spec, storage_folder(self.spec.storage)
+        if in_job() and not Path(spec.storage).is_absolute():
+            print(
+                f"storage: {storage} goes away with the job's files; give an absolute --storage that lasts.", file=out
+            )
         if spec.tracking:
             tracking.check(spec.tracking)
         print(f"sweep {spec.name}: starting Ray and the slots …", file=out, flush=True)
@@ -181,7 +185,7 @@ class Sweep:
                 tempfile.TemporaryDirectory() as scratch,
                 pool_of(spec, slots, folder, scratch) as (pool, pool_name),
             ):
-                baseline = baseline_of(spec)
+                baseline = baseline_of(spec, standard_hyperparameters(pool))
                 footprint = inspect_trainable(spec, baseline, pool)
                 ray.get(pool.ready.remote())
                 record = Record(folder)
@@ -256,6 +260,15 @@ def pool_of(spec: SweepSpec, slots: int, folder: Path, scratch: str) -> Iterator
     finally:
         ray.get(pool.end.remote())
         ray.kill(pool)
+
+
+def standard_hyperparameters(pool: Any) -> Config:
+    """The loop's hyperparameters and defaults, from the first slot. Raises SweepFailed when none can be started."""
+    try:
+        standard: Config = ray.get(pool.call.remote("standard", Order("inspection", 1, {}, {})))["standard"]
+    except ray.exceptions.RayTaskError as error:
+        raise SweepFailed(str(error.cause)) from None
+    return standard
 
 
 def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str, Any]:
