@@ -24,7 +24,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -144,14 +144,16 @@ def read(folder: Path) -> list[Line]:
     return JournalReader(folder).poll()
 
 
-def follow(folder: Path, interval_s: float = 0.5) -> Iterator[list[Line]]:
-    """Batches of new lines for ever, an empty one every `interval_s` when nothing happens."""
-    reader = JournalReader(folder)
-    while True:
-        lines = reader.poll()
-        yield lines
-        if not lines:
-            time.sleep(interval_s)
+def read_header(folder: Path) -> Line | None:
+    """The journal's first line, its `sweep` line, without reading the rest; None when there is none yet."""
+    for path in sorted((folder / "journal").glob("*.jsonl"))[:1]:
+        with open(path, "rb") as file:
+            raw = file.readline()
+        try:
+            return dict(json.loads(raw)) if raw.endswith(b"\n") else None
+        except ValueError as error:
+            raise JournalError(f"journal: the first line of {path} is damaged: {error}") from error
+    return None
 
 
 def finite(value: Any) -> Any:

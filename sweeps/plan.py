@@ -16,6 +16,7 @@ from typing import Any
 
 from sweeps.errors import JournalError, PlanError, SpecError
 from sweeps.history import History
+from sweeps.journal import read_header
 from sweeps.space import Config, Constant, Space
 from sweeps.spec import Confirm, Explore, Grid, Refine, SearchPhase, SweepSpec, name_of, phase_name
 
@@ -220,11 +221,14 @@ def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, st
     journals = sorted(storage.glob("*/journal"), key=lambda path: path.stat().st_mtime, reverse=True)
     for journal in journals:
         try:
+            header = read_header(journal.parent)
+            if header is None or header["spec"]["trainable"] != name_of(spec.trainable):
+                continue
             history = History.open(journal.parent)
         except (JournalError, SpecError, KeyError):  # damaged, or of another version: no help here, and no harm
             continue
         measured = seconds_per_epoch(history)
-        if measured and history.spec and name_of(history.spec.trainable) == name_of(spec.trainable):
+        if measured:
             return measured, history.name
     return None
 

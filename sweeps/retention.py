@@ -14,10 +14,10 @@ from sweeps.history import Mode, TrialHistory
 
 
 def drop_superseded(folder: Path, trial: TrialHistory) -> None:
-    """Remove every checkpoint of a trial but its newest, once the journal names that one."""
-    newest = trial.checkpoint
-    for earlier in {epoch.checkpoint for epoch in trial.epochs if epoch.checkpoint} - {newest}:
-        remove(folder, str(earlier))
+    """Remove the checkpoint before a trial's newest, once the journal names that one; called after each report."""
+    named = [epoch.checkpoint for epoch in trial.epochs if epoch.checkpoint]
+    if len(named) > 1 and trial.epochs[-1].checkpoint and named[-2] != named[-1]:
+        remove(folder, named[-2])
 
 
 def drop_beaten(folder: Path, ended: Sequence[TrialHistory], metric: str, mode: Mode, keep: int) -> None:

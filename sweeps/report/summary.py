@@ -36,8 +36,8 @@ def summary(history: History, *, report: str, open_command: str) -> str:
     changes = moved(history)
     lines += ["", "Ranges" if changes else "Ranges: none was moved"]
     for phase, change in changes[:MOST]:
-        moved = f"{change.parameter}: {change.before} -> {change.after} for {phase}"
-        lines += wrapped(f"{moved} ({words.plain(change.why)})", "  ")
+        what = f"{change.parameter}: {change.before} -> {change.after} for {phase}"
+        lines += wrapped(f"{what} ({words.plain(change.why)})", "  ")
     if len(changes) > MOST:
         lines.append(f"  and {len(changes) - MOST} more, in the report")
     spent = cost(history)

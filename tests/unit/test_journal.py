@@ -18,9 +18,9 @@ from sweeps.journal import (
     JournalReader,
     find_sweep,
     finite,
-    follow,
     new_sweep_folder,
     read,
+    read_header,
     storage_folder,
 )
 
@@ -192,13 +192,22 @@ def test_a_sweep_without_a_line_yet_is_empty(tmp_path, journal_in):
     assert read(tmp_path) == []
 
 
-def test_follow_gives_new_lines_and_an_empty_batch_when_nothing_happens(tmp_path, journal_in):
-    journal = journal_in(tmp_path, "sweep")
-    batches = follow(tmp_path, interval_s=0.001)
-    assert [line["kind"] for line in next(batches)] == ["sweep"]
-    assert next(batches) == []
+def test_the_header_is_the_first_line_alone(tmp_path, journal_in):
+    assert read_header(tmp_path) is None
+    journal = journal_in(tmp_path)
+    assert read_header(tmp_path) is None
+    journal.append("sweep", name="one")
     journal.append("end")
-    assert [line["kind"] for line in next(batches)] == ["end"]
+    assert read_header(tmp_path)["name"] == "one"
+    journal_in(tmp_path, "sweep")
+    assert read_header(tmp_path)["name"] == "one", "a later generation does not hide the first"
+
+
+def test_a_damaged_header_is_told(tmp_path):
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "0001-0000.jsonl").write_bytes(b"{not json\n")
+    with pytest.raises(JournalError, match="first line of .* is damaged"):
+        read_header(tmp_path)
 
 
 def test_no_two_sweeps_share_a_folder(tmp_path):
