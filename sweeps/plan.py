@@ -224,12 +224,11 @@ def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, st
             header = read_header(journal.parent)
             if header is None or header["spec"]["trainable"] != name_of(spec.trainable):
                 continue
-            history = History.open(journal.parent)
-        except (JournalError, SpecError, KeyError):  # damaged, or of another version: no help here, and no harm
+            measured = seconds_per_epoch(History.open(journal.parent))
+        except (JournalError, SpecError, LookupError, TypeError, ValueError):  # damaged, or of another version: no harm
             continue
-        measured = seconds_per_epoch(history)
         if measured:
-            return measured, history.name
+            return measured, journal.parent.name
     return None
 
 

@@ -206,7 +206,7 @@ def test_the_header_is_the_first_line_alone(tmp_path, journal_in):
 def test_a_damaged_header_is_told(tmp_path):
     (tmp_path / "journal").mkdir()
     (tmp_path / "journal" / "0001-0000.jsonl").write_bytes(b"{not json\n")
-    with pytest.raises(JournalError, match="first line of .* is damaged"):
+    with pytest.raises(JournalError, match=r"first line of .* is damaged"):
         read_header(tmp_path)
 
 
