@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import sysconfig
+import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -48,11 +50,13 @@ def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
             basis = "unknown until measured by a run: a loop of its own is not started for a plan"
     except TrainableError as error:
         raise UsageError(str(error)) from None
+    except UsageError:
+        raise
     except Exception as error:  # the user's data() or model() raised: what, where
-        where = error.__traceback__
-        while where and where.tb_next:
-            where = where.tb_next
-        place = f"{where.tb_frame.f_code.co_filename}, line {where.tb_lineno}" if where else "unknown"
+        frames = traceback.extract_tb(error.__traceback__)
+        installed = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+        where = next((frame for frame in reversed(frames) if not frame.filename.startswith(installed)), frames[-1])
+        place = f"{where.filename}, line {where.lineno}"
         message = f"{name_of(spec.trainable)} with the baseline config raised {type(error).__name__}: {error}"
         raise UsageError(f"trainable: {message}\n  in {place}.") from error
     if seconds is None and (earlier := earlier_seconds_per_epoch(spec, storage_folder(spec.storage))):

@@ -225,8 +225,8 @@ def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, st
             if header is None or header["spec"]["trainable"] != name_of(spec.trainable):
                 continue
             measured = seconds_per_epoch(History.open(journal.parent))
-        except (JournalError, SpecError, LookupError, TypeError, ValueError):  # damaged, or of another version: no harm
-            continue
+        except (JournalError, SpecError, LookupError, TypeError, ValueError, OSError):
+            continue  # damaged, of another version, another user's: no harm
         if measured:
             return measured, journal.parent.name
     return None

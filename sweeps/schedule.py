@@ -6,6 +6,7 @@ stopping variant: a trial at a rung goes on when it is in the top 1/reduction_fa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,26 +38,31 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
         self.sign = 1.0 if mode == "max" else -1.0
         self.epochs, self.factor, self.decided = epochs, reduction_factor, decided
         self.rungs: list[tuple[float, dict[str, float]]] = []
-        rung = float(min_epochs)
-        while rung < epochs:
+        self.live: set[str] = set()
+        while (rung := float(min_epochs * reduction_factor ** len(self.rungs))) < epochs:  # to the last bit as Ray
             self.rungs.append((rung, {}))
-            rung *= reduction_factor
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self.live.add(ours(trial).trial_id)
         super().on_trial_add(tune_controller, ours(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         known = ours(trial)
+        if not math.isfinite(result.get("value", math.nan)):  # no value to judge by, and none that may move a cutoff
+            return str(TrialScheduler.CONTINUE)
         action: str = super().on_trial_result(tune_controller, known, result)
-        if "value" in result and result["epoch"] < self.epochs:
+        if result["epoch"] < self.epochs:
             self._tell(known.trial_id, result["epoch"], result["value"], action)
         return action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        super().on_trial_complete(tune_controller, ours(trial), result)
+        self.on_trial_remove(tune_controller, trial)  # Ray would count its last value at a rung that it never came to
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        super().on_trial_remove(tune_controller, ours(trial))
+        known = ours(trial)
+        if known.trial_id in self.live:
+            self.live.discard(known.trial_id)
+            super().on_trial_remove(tune_controller, known)
 
     def _tell(self, trial: str, epoch: int, value: float, action: str) -> None:
         """Keep what came to each rung beside Ray's own books, to say which cutoff a decision rests on."""

@@ -69,5 +69,8 @@ def init(trainable: str, file: Path) -> None:
         space=OWN_SPACE if own_loop else LOOP_SPACE,
         baseline=OWN_BASELINE if own_loop else LOOP_BASELINE,
     )
-    file.write_text(text, encoding="utf-8")
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}. Give another name with --out.") from None
     print(f"wrote {file}. Next: sweeps plan {file}", file=sys.stdout)

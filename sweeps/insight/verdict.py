@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sweeps.history import Mode
@@ -72,7 +72,7 @@ class Verdict:
 
     verdict: Decision
     winner: str
-    """The arm with the best mean; `baseline` when no candidate beats it."""
+    """The arm with the best mean difference; `baseline` when no candidate beats it."""
     metric: str
     mode: Mode
     arms: list[Arm]
@@ -90,7 +90,6 @@ def judge(arms: Sequence[Arm], metric: str, mode: Mode) -> Verdict:
 
     Raises ValueError when there is no baseline, or no candidate shares two seeds with it.
     """
-    sign = 1.0 if mode == "max" else -1.0
     baseline = next((arm for arm in arms if arm.arm == "baseline"), None)
     candidates = [
         arm
@@ -99,8 +98,9 @@ def judge(arms: Sequence[Arm], metric: str, mode: Mode) -> Verdict:
     ]
     if baseline is None or not candidates:
         raise ValueError("no candidate shares two finished seeds with the baseline")
-    winner = max(candidates, key=lambda arm: sign * arm.mean)
-    compared = compare(winner, baseline, mode, 1 - (1 - CONFIDENCE) / len(candidates))
+    confidence = 1 - (1 - CONFIDENCE) / len(candidates)
+    comparisons = [compare(arm, baseline, mode, confidence) for arm in candidates]
+    winner, compared = max(zip(candidates, comparisons, strict=True), key=lambda pair: pair[1].mean_difference)
     decision: Decision
     if compared.low > 0:
         decision = "ADOPT"
@@ -136,7 +136,8 @@ def compare(winner: Arm, baseline: Arm, mode: Mode, confidence: float) -> Compar
 
 
 def sentence(decision: Decision, winner: Arm, baseline: Arm, compared: Comparison, metric: str) -> str:
-    """The verdict as a person says it."""
+    """The verdict as a person says it; means and deviations are those of the seeds that were compared."""
+    winner, baseline = (over(arm, compared.seeds) for arm in (winner, baseline))
     n = len(compared.seeds)
     theirs = f"{baseline.mean:.4f} ± {baseline.sd:.4f} of the baseline"
     values = f"{metric} {winner.mean:.4f} ± {winner.sd:.4f} against {theirs} over {n} seeds"
@@ -150,6 +151,13 @@ def sentence(decision: Decision, winner: Arm, baseline: Arm, compared: Compariso
         return f"KEEP_BASELINE: {winner.arm} is no better, {values}."
     needed = f"{compared.seeds_needed} seeds" if compared.seeds_needed else "more than 1000 seeds"
     return f"KEEP_BASELINE: {winner.arm} may be better, but {needed} would be needed to tell; {values}; {interval}."
+
+
+def over(arm: Arm, seeds: Sequence[int]) -> Arm:
+    """The arm over these of its seeds only."""
+    kept = [i for i, seed in enumerate(arm.seeds) if seed in seeds]
+    trials, values = [arm.trials[i] for i in kept], [arm.values[i] for i in kept]
+    return replace(arm, trials=trials, seeds=[arm.seeds[i] for i in kept], values=values)
 
 
 def document(verdict: Verdict, *, epochs: int, best_trial: str, test: Mapping[str, Any] | None) -> dict[str, Any]:

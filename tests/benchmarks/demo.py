@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import ROOT, report
-
 from sweeps import Sweep
 
 if __name__ == "__main__":

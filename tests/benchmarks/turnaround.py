@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.harness import report
-from engine import run_toy
 from ray import tune
 
+from benchmarks.harness import report
 from cluster.local import connect
+from engine import run_toy
 
 TRIALS, EPOCHS, SECONDS, REPEATS = 24, 3, 0.05, 3
 SLOTS = 2

@@ -1,0 +1,353 @@
+"""The plan: its counts by hand, what it refuses and with which numbers, the baseline it completes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from recorded import SPEC, record
+from sweeps.errors import PlanError, SpecError
+from sweeps.history import History
+from sweeps.plan import (
+    UNKNOWN,
+    baseline_of,
+    check_rows,
+    duration,
+    earlier_seconds_per_epoch,
+    expected_epochs,
+    make_plan,
+    render,
+    seconds_per_epoch,
+    slots_on,
+)
+from sweeps.spec import SweepSpec
+from trainables.hyperparameters import STANDARD
+
+SPACE = {"lr": {"log": [1e-4, 1e-1]}, "width": {"int": [8, 64]}}
+
+
+def spec_of(**fields):
+    """A spec of a trainable that is not there: a plan needs none."""
+    return SweepSpec.model_validate({"trainable": "absent:Thing", "space": SPACE, **fields})
+
+
+def planned(spec, slots=4, **known):
+    """The plan's phases by name."""
+    return {phase.phase: phase for phase in make_plan(spec, slots, **known).phases}
+
+
+def test_every_count_of_the_usual_phases():
+    spec = spec_of(
+        phases=[
+            {"kind": "explore", "trials": 24, "epochs": 9, "data_fraction": 0.25},
+            {"kind": "refine", "trials": 12, "epochs": 27, "reduction_factor": None},
+            {"kind": "confirm", "top": 2, "seeds": 5},
+        ],
+        keep_checkpoints=4,
+    )
+    explore, refine, confirm = make_plan(spec, 10, footprint={"checkpoint_bytes": 1000}).phases
+    assert vars(explore) == {
+        "phase": "explore", "kind": "explore", "trials": 24, "epochs": 9, "data_fraction": 0.25,
+        "shares": {"baseline": 1, "sobol": 23}, "concurrency": 10, "most_epochs": 216, "expected_epochs": 56.0,
+        "checkpoints": 4, "checkpoint_bytes": 4000, "seconds": None,
+    }  # fmt: skip
+    assert vars(refine) == {
+        "phase": "refine", "kind": "refine", "trials": 12, "epochs": 27, "data_fraction": 1.0,
+        "shares": {"tpe": 11, "old_space": 1}, "concurrency": 10, "most_epochs": 324, "expected_epochs": 324.0,
+        "checkpoints": 4, "checkpoint_bytes": 4000, "seconds": None,
+    }  # fmt: skip
+    assert vars(confirm) == {
+        "phase": "confirm", "kind": "confirm", "trials": 15, "epochs": 27, "data_fraction": 1.0,
+        "shares": {"winners": 10, "baseline": 5}, "concurrency": 10, "most_epochs": 405, "expected_epochs": 405.0,
+        "checkpoints": 15, "checkpoint_bytes": 15000, "seconds": None,
+    }  # fmt: skip
+
+
+def test_a_grid_has_every_combination():
+    space = {**SPACE, "norm": ["batch", "group"], "group.size": {"int": [1, 3]}, "depth": 2}
+    phase = planned(spec_of(space=space, phases=[{"kind": "grid", "points": 3, "epochs": 2}]))["grid"]
+    assert phase.trials == 3 * 3 * (1 + 3)
+    assert (phase.shares, phase.checkpoints, phase.expected_epochs) == ({"grid": 36}, 3, 72.0)
+    few = spec_of(space={"lr": SPACE["lr"]}, phases=[{"kind": "grid", "points": 2, "epochs": 2}])
+    assert (planned(few)["grid"].checkpoints, planned(few)["grid"].concurrency) == (2, 2)
+
+
+@pytest.mark.parametrize(("share", "old"), [(0.0, 0), (0.125, 2), (0.25, 5)])
+def test_the_shares_are_the_trials(share, old):
+    phases = [{"kind": "explore", "trials": 7}, {"kind": "refine", "trials": 21, "old_space_share": share}]
+    found = planned(spec_of(phases=[*phases, {"kind": "confirm", "top": 3, "seeds": 4}]))
+    assert all(sum(phase.shares.values()) == phase.trials for phase in found.values())
+    assert found["refine"].shares == {"tpe": 21 - old, "old_space": old}
+    assert found["confirm"].shares == {"winners": 12, "baseline": 4}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "min_epochs", "factor", "expected"),
+    [
+        (9, 1, 3, 24 + 8 * 2 + 24 / 9 * 6),  # all of them 1 epoch, a third 2 more, a ninth 6 more
+        (10, 2, 2, 24 * 2 + 12 * 2 + 6 * 4 + 3 * 2),  # rungs 2, 4, 8
+        (9, 9, 3, 24 * 9),
+        (9, 1, None, 24 * 9),
+    ],
+)
+def test_expected_epochs_by_hand(epochs, min_epochs, factor, expected):
+    phase = {"kind": "explore", "trials": 24, "epochs": epochs, "min_epochs": min_epochs, "reduction_factor": factor}
+    assert expected_epochs(spec_of(phases=[phase]).phases[0], 24) == pytest.approx(expected)
+
+
+def test_confirm_is_as_long_as_the_search_before_it_unless_it_says_so():
+    search = [{"kind": "explore", "epochs": 3}, {"kind": "refine", "epochs": 9}]
+    late = [{"kind": "confirm"}, {"kind": "confirm", "name": "again", "epochs": 40}]
+    found = planned(spec_of(phases=[search[0], {"kind": "confirm", "name": "first"}, search[1], *late]))
+    assert [found[name].epochs for name in ("first", "confirm", "again")] == [3, 9, 40]
+
+
+def test_time_goes_with_epochs_data_and_slots():
+    phases = [
+        {"kind": "explore", "trials": 10, "epochs": 4, "data_fraction": 0.5, "reduction_factor": None},
+        {"kind": "confirm", "top": 1, "seeds": 2},
+    ]
+    spec = spec_of(phases=phases)
+    plan = make_plan(spec, 2, seconds_per_epoch=3.0, basis="as in x")
+    assert [phase.seconds for phase in plan.phases] == [10 * 4 * 0.5 * 3 / 2, 4 * 4 * 3 / 2]
+    assert (plan.total_s, plan.basis) == (54.0, "as in x")
+    assert make_plan(spec, 8, seconds_per_epoch=3.0).phases[1].seconds == 4 * 4 * 3 / 4, "only four trials to share out"
+    unknown = make_plan(spec, 2)
+    assert (unknown.total_s, unknown.seconds_per_epoch, unknown.basis) == (None, None, UNKNOWN)
+    assert [phase.checkpoint_bytes for phase in unknown.phases] == [None, None]
+
+
+def test_the_plan_as_the_journal_writes_it():
+    plan = make_plan(spec_of(), 4, footprint={"checkpoint_bytes": 10, "train_rows": 5}, seconds_per_epoch=0.5)
+    line = json.loads(json.dumps(plan.document()))
+    assert line["footprint"] == {"checkpoint_bytes": 10, "train_rows": 5}
+    assert [phase["phase"] for phase in line["phases"]] == ["explore", "refine", "confirm"]
+    assert line["phases"][0]["shares"] == {"baseline": 1, "sobol": 23}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resources", "slots"),
+    [
+        ([{"CPU": 2, "GPU": 0}], {}, 2),
+        ([{"CPU": 2, "GPU": 0}], {"cpus_per_worker": 0.1}, 20),
+        ([{"CPU": 1, "GPU": 0}], {"cpus_per_worker": 1 / 3}, 3),
+        ([{"CPU": 7, "GPU": 0}], {"cpus_per_worker": 2}, 3),
+        ([{"CPU": 3, "GPU": 0}, {"CPU": 3, "GPU": 0}], {"cpus_per_worker": 2}, 2),  # not 6 // 2: no trial spans nodes
+        ([{"CPU": 16, "GPU": 2}], {"gpus_per_worker": 1}, 2),
+        ([{"CPU": 16, "GPU": 1}], {"gpus_per_worker": 0.25}, 4),
+        ([{"CPU": 2, "GPU": 8}], {"gpus_per_worker": 1}, 2),
+        ([{"CPU": 16, "GPU": 1}, {"CPU": 64}], {"gpus_per_worker": 1}, 1),
+        ([{"CPU": 8, "GPU": 0}], {"concurrency": 3}, 3),
+        ([{"CPU": 8, "GPU": 0}], {"concurrency": 8}, 8),
+    ],
+)
+def test_how_many_trials_fit(nodes, resources, slots):
+    assert slots_on(nodes, spec_of(resources=resources)) == slots
+
+
+def test_what_can_never_fit_is_refused_with_the_numbers():
+    small = [{"CPU": 2, "GPU": 0}, {"CPU": 6, "GPU": 0}]
+    with pytest.raises(PlanError) as refused:
+        slots_on(small, spec_of(resources={"cpus_per_worker": 8}))
+    assert str(refused.value) == (
+        "resources: a trial takes 8 CPUs and 0 GPUs on one node; the largest of 2 nodes has 6 CPUs and 0 GPUs.\n"
+        "  Lower cpus_per_worker or gpus_per_worker."
+    )
+    with pytest.raises(PlanError, match=r"takes 1 CPUs and 0\.5 GPUs on one node; .* has 6 CPUs and 0 GPUs"):
+        slots_on(small, spec_of(resources={"gpus_per_worker": 0.5}))
+    with pytest.raises(PlanError, match="the largest of 0 nodes has 0 CPUs"):
+        slots_on([], spec_of())
+    with pytest.raises(PlanError) as refused:
+        slots_on(small, spec_of(resources={"cpus_per_worker": 2, "concurrency": 5}))
+    assert str(refused.value) == (
+        "resources.concurrency: 5 trials at a time were asked for; 4 fit (2 CPUs, 0 GPUs each on 2 nodes).\n"
+        "  Write concurrency: 4, or leave it out."
+    )
+
+
+def test_more_trials_than_the_budget_are_refused_with_the_numbers():
+    phases = [{"kind": "explore", "trials": 10}, {"kind": "refine", "trials": 5}, {"kind": "confirm"}]
+    with pytest.raises(PlanError) as refused:
+        make_plan(spec_of(phases=phases, budget={"trials": 23}), 2)
+    assert str(refused.value) == (
+        "budget.trials: the phases need 24 trials (10 explore + 5 refine + 9 confirm); the budget is 23.\n"
+        "  Lower the phases' trials, or raise the budget to 24."
+    )
+    assert len(make_plan(spec_of(phases=phases, budget={"trials": 24}), 2).phases) == 3
+
+
+def test_more_time_than_the_budget_is_refused_once_it_is_known():
+    """Stopped at the first rung, 20 trials of 0.5 of an epoch and 4 whole ones of 8 take at least 42 epochs."""
+    phases = [
+        {"kind": "explore", "trials": 20, "epochs": 8, "data_fraction": 0.5},
+        {"kind": "confirm", "top": 1, "seeds": 2},
+    ]
+    spec = spec_of(phases=phases, budget={"hours": 2})
+    make_plan(spec, 1)
+    make_plan(spec, 1, seconds_per_epoch=7200 / 42 * 0.999)
+    with pytest.raises(PlanError) as refused:
+        make_plan(spec, 1, seconds_per_epoch=7200 / 42 * 1.5)
+    assert str(refused.value) == (
+        "budget.hours: at 257 s an epoch the least work takes 3 hours; the budget is 2.\n"
+        "  Lower trials, epochs or data_fraction, or raise the budget."
+    )
+    make_plan(spec, 2, seconds_per_epoch=7200 / 42 * 1.5)
+    unstopped = spec_of(phases=[{**phases[0], "reduction_factor": None}], budget={"hours": 2})
+    with pytest.raises(PlanError, match=r"at 120 s an epoch the least work takes 2\.7 hours"):
+        make_plan(unstopped, 1, seconds_per_epoch=120)
+
+
+def test_a_batch_that_can_be_larger_than_the_data_is_refused():
+    spec = spec_of(space={**SPACE, "batch_size": {"powers_of_two": [16, 128]}})
+    check_rows(spec, {"train_rows": 128}, 0.5)
+    with pytest.raises(SpecError) as refused:
+        check_rows(spec, {"train_rows": 127}, 0.5)
+    assert str(refused.value) == (
+        "space.batch_size: a batch of 128 is larger than the 127 training rows at data_fraction 0.5\n"
+        "  End the range at 127 or below, or raise data_fraction."
+    )
+    for domain in ([32, 300, 64], 300, {"int": [7, 300]}, {"int": [20, 300], "scale": "log"}):
+        with pytest.raises(SpecError, match="a batch of 300 is larger than the 299"):
+            check_rows(spec_of(space={**SPACE, "batch_size": domain}), {"train_rows": 299}, 1.0)
+    check_rows(spec, {}, 1.0)  # a loop of the user's own
+    check_rows(spec_of(), {"train_rows": 1}, 1.0)
+
+
+BASELINE_SPACE = {
+    "lr": {"log": [1e-4, 1e-1]},
+    "optimizer": ["sgd", "adamw"],
+    "sgd.momentum": {"float": [0.5, 0.99]},
+    "adamw.weight_decay": {"float": [0.1, 0.5]},
+    "width": {"int": [8, 64]},
+    "depth": 3,
+}
+
+
+def test_the_baseline_is_filled_with_what_the_loop_would_use():
+    spec = spec_of(space=BASELINE_SPACE, baseline={"width": 12, "optimizer": "sgd"})
+    found = baseline_of(spec, STANDARD)
+    assert found == {"lr": 1e-3, "optimizer": "sgd", "sgd.momentum": 0.9, "width": 12, "depth": 3}
+    assert list(found) == [name for name in spec.space if name in found]
+    default = baseline_of(spec_of(space=BASELINE_SPACE, baseline={"width": 12, "lr": 0.5}), STANDARD)
+    assert default == {"lr": 0.5, "optimizer": "adamw", "adamw.weight_decay": 0.0, "width": 12, "depth": 3}
+    useless = spec_of(space=BASELINE_SPACE, baseline={"width": 12, "optimizer": "adamw", "sgd.momentum": 0.7})
+    assert "sgd.momentum" not in baseline_of(useless, STANDARD)
+
+
+def test_a_parameter_of_the_models_own_must_stand_in_the_baseline():
+    with pytest.raises(SpecError) as missing:
+        baseline_of(spec_of(space=BASELINE_SPACE, baseline={"lr": 0.1}), STANDARD)
+    assert str(missing.value) == "baseline.width: is missing\n  Write the value that you use today."
+
+
+def test_without_a_baseline_it_is_the_middle():
+    found = baseline_of(spec_of(space=BASELINE_SPACE), STANDARD)
+    middle = {"lr": 10**-2.5, "optimizer": "adamw", "adamw.weight_decay": 0.3, "width": 36, "depth": 3}
+    assert found == {name: pytest.approx(value) for name, value in middle.items()}
+
+
+def test_seconds_per_epoch_of_a_recorded_sweep(recorded_sweep):
+    history = History.open(recorded_sweep)
+    trials = history.trials.values()
+    halves = sum(len(trial.epochs) for trial in trials if trial.phase == "explore")
+    wholes = sum(len(trial.epochs) for trial in trials if trial.phase != "explore")
+    assert seconds_per_epoch(history) == pytest.approx(0.4 * (halves + wholes) / (0.5 * halves + wholes))
+    assert seconds_per_epoch(History(recorded_sweep)) is None
+
+
+def aged(folder, seconds):
+    """The folder, its journal as old as that."""
+    at = (folder / "journal").stat().st_mtime - seconds
+    os.utime(folder / "journal", (at, at))
+    return folder
+
+
+def test_the_newest_sweep_of_the_same_trainable_tells_the_time(tmp_path, recorded_sweep):
+    assert earlier_seconds_per_epoch(SPEC, tmp_path) is None
+    assert earlier_seconds_per_epoch(SPEC, tmp_path / "absent") is None
+    older = aged(record(tmp_path / "z-older"), 60)
+    shutil.copytree(recorded_sweep, tmp_path / "a-newer")
+    aged(tmp_path / "a-newer", 0)
+    seconds = seconds_per_epoch(History.open(recorded_sweep))
+    assert earlier_seconds_per_epoch(SPEC, tmp_path) == (pytest.approx(seconds), "a-newer")
+    aged(tmp_path / "a-newer", 1e6)
+    assert earlier_seconds_per_epoch(SPEC, tmp_path) == (pytest.approx(seconds), "z-older")
+    shutil.rmtree(older)
+    other = SPEC.model_copy(update={"trainable": "trainables.examples.digits:Other"})
+    assert earlier_seconds_per_epoch(other, tmp_path) is None
+    from trainables.examples.digits import Digits  # an object is known by its name
+
+    assert earlier_seconds_per_epoch(SPEC.model_copy(update={"trainable": Digits}), tmp_path)[1] == "a-newer"
+
+
+DAMAGES = {
+    "cut in the middle": lambda lines: [*lines[:4], lines[4][:40], *lines[5:]],
+    "not text": lambda lines: [b"\xff\xfe\x00", *lines],
+    "not an object": lambda lines: [*lines, b"17"],
+    "without a kind": lambda lines: [*lines, b"{}"],
+    "a report of no trial": lambda lines: [lines[0], *[line for line in lines if b'"report"' in line]],
+    "a spec of another version": lambda lines: [lines[0].replace(b'"metric":', b'"measure":'), *lines[1:]],
+    "a change of another version": lambda lines: [line.replace(b'"why":', b'"because":') for line in lines],
+    "a fidelity of another version": lambda lines: [line.replace(b'"data_fraction":', b'"part":') for line in lines],
+    "text for a number": lambda lines: [line.replace(b'"seconds":0.4', b'"seconds":"fast"') for line in lines],
+    "nothing yet": lambda lines: lines[:3],
+    "empty": lambda lines: [],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_foreign_sweep_tells_nothing_and_hides_nobody(tmp_path, recorded_sweep, damage):
+    shutil.copytree(recorded_sweep, tmp_path / "good")
+    aged(tmp_path / "good", 1e6)
+    shutil.copytree(recorded_sweep, tmp_path / "bad")
+    (file,) = (tmp_path / "bad" / "journal").iterdir()
+    lines = file.read_bytes().splitlines()
+    broken = DAMAGES[damage](lines)
+    assert broken != lines
+    file.write_bytes(b"".join(line + b"\n" for line in broken))
+    (tmp_path / "no-sweep").mkdir()
+    assert earlier_seconds_per_epoch(SPEC, tmp_path)[1] == "good"
+
+
+def test_a_journal_that_cannot_be_read_hides_nobody(tmp_path, recorded_sweep):
+    """Another user's, in a shared folder; here a directory, since root may read everything."""
+    shutil.copytree(recorded_sweep, tmp_path / "good")
+    aged(tmp_path / "good", 1e6)
+    (tmp_path / "bad" / "journal" / "0001-0000.jsonl").mkdir(parents=True)
+    assert earlier_seconds_per_epoch(SPEC, tmp_path)[1] == "good"
+
+
+def test_the_text_has_every_phase_the_time_and_each_source():
+    spec = spec_of(
+        space={"lr": None, "dropout": {"float": [0, 0.5]}, "optimizer": ["sgd", "adamw"], "sgd.momentum": None},
+        phases=[{"kind": "explore", "trials": 24, "epochs": 9}, {"kind": "confirm", "name": "last_check"}],
+    )
+    text = render(make_plan(spec, 4, footprint={"checkpoint_bytes": 1234}), spec)
+    table = text.splitlines()
+    assert table[1].split()[:5] == ["explore", "24", "9", "50%", "4"]
+    assert "about 56, at most 216" in table[1]
+    assert "3, 3,702 bytes" in table[1]
+    assert table[1].endswith("unknown")
+    assert table[2].split()[:3] == ["last_check", "9", "9"]
+    assert "shares: explore 1 baseline, 23 sobol; last_check 6 winners, 3 baseline" in table
+    assert "time: unknown until measured" in table
+    sources = {line.split()[0]: line for line in table[table.index("space:") + 1 :]}
+    assert set(sources) == set(spec.space)
+    assert "1e-05 … 0.1 log" in sources["lr"]
+    assert "(playbook: S1 1e-4…1e-3" in sources["lr"]
+    assert sources["dropout"].endswith("0 … 0.5  (spec)")
+    assert "when optimizer is sgd" in sources["sgd.momentum"]
+    assert "(playbook: PB" in sources["sgd.momentum"]
+    # (56 epochs on half of the data + 9 trials of 9) × 0.25 s / 4 at a time = 6.8 s
+    known = render(make_plan(spec, 4, seconds_per_epoch=0.25, basis="as in digits-1"), spec)
+    assert "time: about 7 s at 0.25 s a full epoch (as in digits-1)" in known.splitlines()
+    assert "unknown until measured" not in known
+    assert "size unknown" in known
+
+
+def test_durations_as_a_person_says_them():
+    said = [duration(s) for s in (None, 0.4, 119, 120, 7199, 7200, 90000)]
+    assert said == ["unknown", "0 s", "119 s", "2 min", "120 min", "2.0 h", "25.0 h"]
