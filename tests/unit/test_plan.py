@@ -134,6 +134,7 @@ def test_the_plan_as_the_journal_writes_it():
         ([{"CPU": 2, "GPU": 0}], {}, 2),
         ([{"CPU": 2, "GPU": 0}], {"cpus_per_worker": 0.1}, 20),
         ([{"CPU": 1, "GPU": 0}], {"cpus_per_worker": 1 / 3}, 3),
+        ([{"CPU": 1, "GPU": 0}], {"cpus_per_worker": 1 / 49}, 49),  # 1 / (1 / 49) is 48.99999999999999
         ([{"CPU": 7, "GPU": 0}], {"cpus_per_worker": 2}, 3),
         ([{"CPU": 3, "GPU": 0}, {"CPU": 3, "GPU": 0}], {"cpus_per_worker": 2}, 2),  # not 6 // 2: no trial spans nodes
         ([{"CPU": 16, "GPU": 2}], {"gpus_per_worker": 1}, 2),
@@ -241,6 +242,13 @@ def test_a_parameter_of_the_models_own_must_stand_in_the_baseline():
     with pytest.raises(SpecError) as missing:
         baseline_of(spec_of(space=BASELINE_SPACE, baseline={"lr": 0.1}), STANDARD)
     assert str(missing.value) == "baseline.width: is missing\n  Write the value that you use today."
+
+
+def test_a_parameter_that_does_not_exist_in_the_baseline_need_not_stand_in_it():
+    space = {"norm": ["batch", "group"], "group.size": {"int": [1, 8]}, "lr": None}
+    assert baseline_of(spec_of(space=space, baseline={"norm": "batch"}), STANDARD) == {"norm": "batch", "lr": 1e-3}
+    with pytest.raises(SpecError, match=r"baseline\.group\.size: is missing"):
+        baseline_of(spec_of(space=space, baseline={"norm": "group"}), STANDARD)
 
 
 def test_without_a_baseline_it_is_the_middle():
