@@ -241,7 +241,7 @@ def seconds_per_epoch(history: History) -> float | None:
 
 def render(plan: Plan, spec: SweepSpec) -> str:
     """The plan as text: phases, what they take, the space with where each range comes from."""
-    head = ("phase", "trials", "epochs", "data", "at a time", "epochs in all", "checkpoints kept", "time")
+    head = ("phase", "trials", "epochs", "data", "at a time", "epochs in all", "checkpoints kept", "training")
     rows = [head, *(row(phase) for phase in plan.phases)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip() for r in rows]
@@ -251,7 +251,8 @@ def render(plan: Plan, spec: SweepSpec) -> str:
         lines.append(f"time: {plan.basis}")
     else:
         lines.append(
-            f"time: about {duration(plan.total_s)} at {plan.seconds_per_epoch:.3g} s a full epoch ({plan.basis})"
+            f"time: about {duration(plan.total_s)} of training at {plan.seconds_per_epoch:.3g} s a full epoch "
+            f"({plan.basis})"
         )
     lines.append("space:")
     lines.extend(f"  {line}" for line in describe_space(spec.space))

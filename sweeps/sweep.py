@@ -175,17 +175,19 @@ class Sweep:
             )
         if spec.tracking:
             tracking.check(spec.tracking)
-        print(f"sweep {spec.name}: starting Ray and the slots …", file=out, flush=True)
+        print(f"sweep {spec.name}: starting Ray …", file=out, flush=True)
         cluster = connect()
         try:
             slots = slots_on(cluster.nodes, spec)
             make_plan(spec, slots)  # refuses what cannot fit
+            print(f"Ray is up; starting {slots} slots …", file=out, flush=True)
             with (
                 new_folder(storage, spec.name) as folder,
                 tempfile.TemporaryDirectory() as scratch,
                 pool_of(spec, slots, folder, scratch) as (pool, pool_name),
             ):
                 baseline = baseline_of(spec, standard_hyperparameters(pool))
+                print("the first slot is up; building the baseline's data and model …", file=out, flush=True)
                 footprint = inspect_trainable(spec, baseline, pool)
                 ray.get(pool.ready.remote())
                 record = Record(folder)
@@ -226,8 +228,9 @@ class Sweep:
             record.close()
             report = self.report()
             problem = tracking.finish(child, DRAIN_S)
-            command = tracking.open_command(engine.folder, uri)
-            print(summary(record.history, report=str(report), open_command=command), file=out, flush=True)
+            command, page = tracking.open_command(engine.folder, uri), tracking.page(engine.folder, uri)
+            answer = summary(record.history, report=str(report), open_command=command, page=page)
+            print(answer, file=out, flush=True)
             if problem:
                 print(problem, file=sys.stderr, flush=True)
 

@@ -46,3 +46,5 @@ def sync(sweep: str, tracking_uri: str | None) -> None:
     uri = tracking_uri or (spec.tracking if spec else None) or tracking.default_uri(folder)
     tracking.sync(folder, uri)
     click.echo(tracking.open_command(folder, uri))
+    if page := tracking.page(folder, uri):
+        click.echo(f"then open {page}")

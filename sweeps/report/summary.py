@@ -18,7 +18,7 @@ MOST = 7
 """Lines at most of one kind: the rest stands in the report."""
 
 
-def summary(history: History, *, report: str, open_command: str) -> str:
+def summary(history: History, *, report: str, open_command: str, page: str = "") -> str:
     """The answer of a sweep in at most about 30 lines: verdict, values, ranges, cost, and where to read on."""
     result = outcome(history)
     lines: list[str] = []
@@ -46,6 +46,8 @@ def summary(history: History, *, report: str, open_command: str) -> str:
     if spent.time:
         text += f", {words.duration(spent.time['wall_s'])}: {spent.split}; {spent.time['gpu_hours']:.3g} GPU-hours"
     lines += ["", *wrapped(f"Cost    {text}", ""), f"Report  {report}", f"MLflow  {open_command}"]
+    if page:
+        lines.append(f"        then open {page}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,6 @@ process that runs Tune's loop. What stands here imports no mlflow.
 """
 
 from sweeps.tracking.child import finish, start, sync
-from sweeps.tracking.uris import check, default_uri, open_command, without_secrets
+from sweeps.tracking.uris import check, default_uri, open_command, page, without_secrets
 
-__all__ = ["check", "default_uri", "finish", "open_command", "start", "sync", "without_secrets"]
+__all__ = ["check", "default_uri", "finish", "open_command", "page", "start", "sync", "without_secrets"]

@@ -59,12 +59,25 @@ def open_command(folder: Path, uri: str) -> str:
     """
     if urlsplit(uri).scheme in ("http", "https"):
         return re.sub(r"://.*@", "://", uri)
-    mlflow = "mlflow" if shutil.which("mlflow") else f"{shlex.quote(sys.executable)} -m mlflow"
+    found = shutil.which("mlflow")  # another environment's may be of another version
+    ours = found is not None and Path(found).parent == Path(sys.executable).parent
+    mlflow = "mlflow" if ours else f"{shlex.quote(sys.executable)} -m mlflow"
     store = shlex.quote(uri) if without_secrets(uri, uri) == uri else '"$MLFLOW_TRACKING_URI"'
     # Jobs off and one worker: 2 processes (0.5 GB) instead of 14, and no endpoint that runs code.
     return (
         f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {mlflow} server --backend-store-uri {store} --workers 1 --port 5000"
     )
+
+
+def page(folder: Path, uri: str) -> str:
+    """Where that command shows the sweep's runs; empty when that is not known.
+
+    MLflow opens on a page for language models, which is empty here. In a sweep's own file the experiment is the first
+    after MLflow's default one.
+    """
+    if uri != default_uri(folder):
+        return ""
+    return "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 
 
 def without_secrets(text: str, uri: str) -> str:

@@ -134,7 +134,7 @@ def test_the_plan_as_the_journal_writes_it():
         ([{"CPU": 2, "GPU": 0}], {}, 2),
         ([{"CPU": 2, "GPU": 0}], {"cpus_per_worker": 0.1}, 20),
         ([{"CPU": 1, "GPU": 0}], {"cpus_per_worker": 1 / 3}, 3),
-        ([{"CPU": 1, "GPU": 0}], {"cpus_per_worker": 1 / 49}, 49),  # 1 / (1 / 49) is 48.99999999999999
+        ([{"CPU": 33, "GPU": 0}], {"cpus_per_worker": 1.1}, 30),  # 33 / 1.1 is 29.999999999999996
         ([{"CPU": 7, "GPU": 0}], {"cpus_per_worker": 2}, 3),
         ([{"CPU": 3, "GPU": 0}, {"CPU": 3, "GPU": 0}], {"cpus_per_worker": 2}, 2),  # not 6 // 2: no trial spans nodes
         ([{"CPU": 16, "GPU": 2}], {"gpus_per_worker": 1}, 2),

@@ -21,6 +21,7 @@ SPACE = Space(
         "optimizer": ["sgd", "adamw", None, True],
         "sgd.momentum": {"float": [0.8, 0.999], "scale": "one_minus"},
         "layers": {"int": [1, 9], "step": 2},
+        "dropout": {"float": [0.0, 0.5]},
         "weight_decay": {"log": [1e-6, 1e-1], "or_zero": True},
         "depth": 2,
     }
@@ -120,6 +121,17 @@ def test_tpe_models_a_conditional_parameter_where_it_is_active():
     sgd = [c["sgd.momentum"] for c in proposed if c["optimizer"] == "sgd"]
     assert len(sgd) > 0.6 * len(proposed)
     assert np.mean(np.abs(np.array(sgd) - 0.9)) < 0.25, "uniform momentum is 0.41 away on average"
+
+
+def test_tpe_learns_nothing_of_a_parameter_from_where_it_does_not_exist():
+    """The best have no `wavy.x`: that says nothing of where in its range it should be."""
+    space = Space({"kind": ["plain", "wavy"], "wavy.x": {"float": [0.0, 1.0]}})
+    history = sorted((sobol(space, 0)(number) for number in range(32)), key=lambda c: c["kind"])
+    proposed = [tpe(space, lambda: history, seed)(0) for seed in range(150)]
+    x = [config["wavy.x"] for config in proposed if "wavy.x" in config]
+    assert len(x) > 10
+    print(len(x), sorted(x))
+    assert 0.3 < np.mean(x) < 0.7
 
 
 def test_tpe_leaves_out_what_lies_outside_its_space():

@@ -1,0 +1,77 @@
+"""The README shows only what runs: its commands, its Python, and the shape of the output that it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The packages and nothing else, as a place to run in."""
+    for package in ("sweeps", "trainables", "cluster"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False)
+
+
+def test_the_quickstart_is_two_commands() -> None:
+    assert blocks("bash")[0].split("\n") == ["make demo", "make test", ""]
+
+
+def test_its_commands_run(checkout: Path) -> None:
+    lines = [line for line in blocks("bash")[1].splitlines() if line]
+    assert len(lines) >= 5
+    for line in lines:
+        done = run(["bash", "-c", line], checkout)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (checkout / "sweep.yaml").exists()
+    assert list(checkout.glob("runs/own_loop-*/report.html"))
+
+
+def test_its_python_runs(checkout: Path) -> None:
+    (code,) = blocks("python")
+    done = run([sys.executable, "-c", f"{code}\nprint(type(model).__mro__[1].__name__, table.num_rows)"], checkout)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"(ADOPT|KEEP_BASELINE|MORE_SEEDS)", done.stdout)
+    name, rows = done.stdout.split()[-2:]
+    assert name == "Module" or name == "Sequential"
+    assert int(rows) >= 4 + 2 * 3 * 3
+
+
+def test_its_output_is_that_of_the_demo(demo) -> None:
+    shown = blocks("text")[0]
+
+    def shape(text: str) -> list[str]:
+        """The first word of each line that begins a part of the answer."""
+        parts = ("ADOPT", "KEEP_BASELINE", "MORE_SEEDS", "Ranges", "Cost", "Report", "MLflow")
+        return [line.split()[0].rstrip(":") for line in text.splitlines() if line.startswith(parts)]
+
+    assert shape(shown) == shape(demo.out[demo.out.rindex("s] confirm") :])
+    assert re.search(r"start-up\s+\d+\s+%,\s+training\s+\d+\s+%,\s+bookkeeping\s+\d+\s+%", shown)
+
+
+def test_its_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert targets
+    assert [t for t in targets if not t.startswith("http") and not (ROOT / t).exists()] == []
