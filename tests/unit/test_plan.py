@@ -351,7 +351,7 @@ def test_the_text_has_every_phase_the_time_and_each_source():
     assert "(playbook: PB" in sources["sgd.momentum"]
     # (56 epochs on half of the data + 9 trials of 9) × 0.25 s / 4 at a time = 6.8 s
     known = render(make_plan(spec, 4, seconds_per_epoch=0.25, basis="as in digits-1"), spec)
-    assert "time: about 7 s at 0.25 s a full epoch (as in digits-1)" in known.splitlines()
+    assert "time: about 7 s of training at 0.25 s a full epoch (as in digits-1)" in known.splitlines()
     assert "unknown until measured" not in known
     assert "size unknown" in known
 
