@@ -132,7 +132,8 @@ def make_plan(
         )  # fmt: skip
         if least > spec.budget.hours * 3600:
             raise PlanError(
-                f"budget.hours: at {seconds_per_epoch:.3g} s an epoch the least work takes {least / 3600:.2g} hours; "
+                f"budget.hours: at {seconds_per_epoch:.3g} s an epoch ({basis}) the least work takes "
+                f"{least / 3600:.2g} hours; "
                 f"the budget is {spec.budget.hours:g}.\n  Lower trials, epochs or data_fraction, or raise the budget."
             )
     return Plan(tuple(phases), seconds_per_epoch, basis, total_s, dict(footprint or {}))

@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -189,26 +189,26 @@ class Sweep:
                 baseline = baseline_of(spec, standard_hyperparameters(pool))
                 print("the first slot is up; building the baseline's data and model …", file=out, flush=True)
                 footprint = inspect_trainable(spec, baseline, pool)
+                earlier = earlier_seconds_per_epoch(spec, storage)
+                seconds, basis = (earlier[0], f"as in {earlier[1]}") if earlier else (None, UNKNOWN)
+                plan = make_plan(spec, slots, footprint, seconds, basis)
                 ray.get(pool.ready.remote())
                 record = Record(folder)
                 self._history = record.history
                 header(record, spec, slots, cluster, began)
+                record.write("plan", **plan.document())
+                print(f"sweep in {folder}\n{render(plan, spec)}", file=out, flush=True)
                 engine = Engine(spec, baseline, folder, record, pool, pool_name, slots, footprint, Path(scratch))
                 if spec.budget.hours is not None:
                     engine.deadline = began + spec.budget.hours * 3600
-                self._phases(engine, storage, out)
+                self._phases(engine, out)
         finally:
             cluster.close()
         return self
 
-    def _phases(self, engine: Engine, storage: Path, out: TextIO) -> None:
+    def _phases(self, engine: Engine, out: TextIO) -> None:
         """Run the phases with MLflow and the live view beside them; close whatever happens."""
         spec, record = self.spec, engine.record
-        earlier = earlier_seconds_per_epoch(spec, storage)
-        seconds, basis = (earlier[0], f"as in {earlier[1]}") if earlier else (None, UNKNOWN)
-        plan = make_plan(spec, engine.slots, engine.footprint, seconds, basis)
-        record.write("plan", **plan.document())
-        print(f"sweep in {engine.folder}\n{render(plan, spec)}", file=out, flush=True)
         uri = spec.tracking or tracking.default_uri(engine.folder)
         child = tracking.start(engine.folder, uri)
         status, reason = "INTERRUPTED", "interrupted"
@@ -295,7 +295,7 @@ def header(record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began:
     packages = ("torch", "ray", "mlflow", "hyperopt", "pyarrow", "tunewright")
     record.write(
         "sweep", name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
-        generation=record.journal.generation, git=git_state(), versions={p: version(p) for p in packages},
+        generation=record.journal.generation, git=git_state(), versions=dict(versions(packages)),
         hardware={
             "cpus": sum(node["CPU"] for node in cluster.nodes), "gpus": sum(node["GPU"] for node in cluster.nodes),
             "nodes": len(cluster.nodes), "slots": slots, "machine": platform.machine(),
@@ -303,6 +303,13 @@ def header(record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began:
         },
         began=began, ready=time.time(),
     )  # fmt: skip
+
+
+def versions(packages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name and version of the packages that are installed; in a job our own code may be its files only."""
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            yield package, version(package)
 
 
 def git_state() -> dict[str, Any] | None:

@@ -190,9 +190,9 @@ def test_more_time_than_the_budget_is_refused_once_it_is_known():
     make_plan(spec, 1)
     make_plan(spec, 1, seconds_per_epoch=7200 / 42 * 0.999)
     with pytest.raises(PlanError) as refused:
-        make_plan(spec, 1, seconds_per_epoch=7200 / 42 * 1.5)
+        make_plan(spec, 1, seconds_per_epoch=7200 / 42 * 1.5, basis="as in one")
     assert str(refused.value) == (
-        "budget.hours: at 257 s an epoch the least work takes 3 hours; the budget is 2.\n"
+        "budget.hours: at 257 s an epoch (as in one) the least work takes 3 hours; the budget is 2.\n"
         "  Lower trials, epochs or data_fraction, or raise the budget."
     )
     make_plan(spec, 2, seconds_per_epoch=7200 / 42 * 1.5)
