@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from sweeps.cli import main
 from sweeps.history import History
+from sweeps.journal import read
 
 ROOT = Path(__file__).parents[2]
 GOOD = {
@@ -357,6 +358,8 @@ def test_ctrl_c_ends_a_sweep_in_order(folder: Path, to: str) -> None:
         history = History.open(run)
         assert history.status == "INTERRUPTED"
         assert list(history.phases) == ["explore"]
+        (end,) = (line for line in read(run) if line["kind"] == "end" and "phase" in line)
+        assert (end["status"], end["reason"]) == ("INTERRUPTED", "interrupted")
         assert {trial.status for trial in history.trials.values()} <= {"FINISHED", "INTERRUPTED"}
         assert len(history.trials) < 100
         assert (run / "report.html").exists()

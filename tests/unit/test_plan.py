@@ -197,7 +197,9 @@ def test_more_time_than_the_budget_is_refused_once_it_is_known():
     )
     make_plan(spec, 2, seconds_per_epoch=7200 / 42 * 1.5)
     unstopped = spec_of(phases=[{**phases[0], "reduction_factor": None}], budget={"hours": 2})
-    with pytest.raises(PlanError, match=r"at 120 s an epoch \(unknown until measured\) the least work takes 2\.7 hours"):
+    with pytest.raises(
+        PlanError, match=r"at 120 s an epoch \(unknown until measured\) the least work takes 2\.7 hours"
+    ):
         make_plan(unstopped, 1, seconds_per_epoch=120)
 
 
