@@ -120,7 +120,7 @@ def run_phase(
             stop=Halt(events),
         ),
     )
-    status, reason = "FAILED", "interrupted"
+    status, reason = "INTERRUPTED", "interrupted"
     try:
         tuner.fit()
         if events.problem:
@@ -129,7 +129,7 @@ def run_phase(
             raise SweepFailed(f"{phase}: no trial gave a result.{events.last_failure()}")
         status, reason = ("INTERRUPTED", engine.spent()) if engine.spent() else ("FINISHED", "all trials")
     except SweepsError as error:
-        reason = str(error).splitlines()[0]
+        status, reason = "FAILED", str(error).splitlines()[0]
         raise
     finally:
         ray.get(engine.pool.release_all.remote())
