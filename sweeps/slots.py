@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import os
 import queue
 import sys
@@ -31,6 +32,8 @@ import ray
 Answer = dict[str, Any]
 CLOSE_S = 10.0
 """A trial that has not let go of its slot after this long loses the slot's process."""
+ASIDE = ("grad/", "time/", "system/", "hp/")
+"""What is reported beside results: a gradient norm may overflow in a step that is then skipped."""
 MAX_STARTS = 3
 """A slot that cannot be started this often in a row is given up, with the reason."""
 
@@ -126,7 +129,7 @@ class Worker:
         self.epoch = report.epoch
         metrics = {name: float(value) for name, value in report.metrics.items()}
         done = self.epoch >= self.session.fidelity.epochs
-        bad = sorted(k for k, v in metrics.items() if k.startswith(("train/", "val/")) and v - v != 0)  # inf and nan
+        bad = sorted(k for k, v in metrics.items() if not k.startswith(ASIDE) and not math.isfinite(v))
         if bad:
             message = f"non-finite {', '.join(bad)} at epoch {self.epoch}"
             found = {"kind": "non_finite", "error": "non-finite", "message": message, "traceback": ""}

@@ -91,7 +91,7 @@ class SecretsHidden(logging.Formatter):
 def main() -> int:
     """Exit code 0 when MLflow has everything, else 1, with the reason as the log's last lines."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business; its end is ours
-    os.nice(10)  # training comes first
+    os.nice(19)  # training comes first, and Ray gives its workers 15
     folder, uri = Path(sys.argv[1]), os.environ["MLFLOW_TRACKING_URI"]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SecretsHidden(uri))
