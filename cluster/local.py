@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from dataclasses import dataclass
 
 import ray
@@ -70,6 +72,9 @@ def connect() -> Cluster:
                 logging_level=logging.ERROR,
                 object_store_memory=256 * 2**20,  # commands and reports are small; data never travels through it
             )
+    if (own or in_job()) and threading.current_thread() is threading.main_thread():
+        # Ray's own handler has the process aborted 3 s after a SIGTERM, in the middle of its orderly end.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     nodes = tuple(
         {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU")} for node in ray.nodes() if node["Alive"]
     )

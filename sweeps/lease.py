@@ -57,7 +57,8 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             except GetTimeoutError:
                 lost.append(f"the slot did not answer within {self._deadline():.0f} s")
             except RayError as error:
-                lost.append(f"the slot was lost: {str(error).strip().splitlines()[0]}")
+                cause = getattr(error, "cause", None) or error  # of what the slot itself raised
+                lost.append(f"the slot was lost: {str(cause).strip().splitlines()[0]}")
             self.slot = None
             ray.get(pool.replace.remote(self.order.holder))
             self.losses.append(lost[-1])

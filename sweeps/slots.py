@@ -82,6 +82,7 @@ class Worker:
 
     def __init__(self, trainable: Any, folder: Path, device: Any) -> None:
         self.trainable, self.folder, self.device = trainable, folder, device
+        self.home = os.getcwd()
         self.order: Order | None = None
         self.trial: Iterator[Any] | None = None
         self.session: Any = None
@@ -107,6 +108,7 @@ class Worker:
         from trainables.contract import Fidelity, Session, resolve
 
         self._stop()
+        os.chdir(self.home)  # wherever the trial before this one went
         state = self._load(order.resume) if order.resume else None
         self.session = Session(Fidelity(**order.fidelity), self.device, state)
         self.trial = iter(resolve(self.trainable)(order.config, self.session))
@@ -213,13 +215,21 @@ def failure(error: BaseException) -> dict[str, str]:
     }
 
 
+def flush() -> None:
+    """Flush what was printed; a stream that a trial closed is opened again."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        try:
+            getattr(sys, name).flush()
+        except ValueError:
+            setattr(sys, name, os.fdopen(descriptor, "w", buffering=1, closefd=False))
+
+
 @contextlib.contextmanager
 def prints_to(path: Path) -> Iterator[None]:
     """Send everything that the process prints meanwhile, libraries and subprocesses included, to the end of a file."""
     with contextlib.suppress(FileExistsError):
         path.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     kept = os.dup(1), os.dup(2)
     target = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -227,8 +237,7 @@ def prints_to(path: Path) -> Iterator[None]:
         os.dup2(target, 2)
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         os.dup2(kept[0], 1)
         os.dup2(kept[1], 2)
         for descriptor in (target, *kept):

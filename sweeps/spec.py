@@ -224,7 +224,15 @@ class SweepSpec(Model):
                 )
         if not self.space.searched:
             raise SpecError("space", "every parameter is a constant", "Give at least one of them a range.")
-        for parameter in self.baseline or {}:
+        for parameter, value in (self.baseline or {}).items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                raise SpecError(
+                    f"baseline.{parameter}",
+                    f"{value!r} is a {type(value).__name__} that JSON has not",
+                    "Write a finite number or a text (in quotes).",
+                ) from None
             if parameter not in self.space:
                 near = difflib.get_close_matches(parameter, list(self.space), n=1)
                 mend = f"Did you mean {near[0]}?" if near else "Add it to the space, as a constant if it never varies."
@@ -341,6 +349,7 @@ def line_of(document: CommentedMap, path: str) -> int:
             break
         name = max(fitting, key=len)  # parameters may be dotted themselves: sgd.momentum
         key: Any = int(name) if isinstance(node, CommentedSeq) else name
-        line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
+        if isinstance(node, CommentedSeq) or key in node.lc.data:  # a key merged in by `<<` has no place of its own
+            line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
         node, rest = node[key], rest[len(name) + 1 :]
     return line

@@ -116,7 +116,8 @@ class Sweep:
 
         `fields` are further keys of the spec (`metric`, `mode`, `baseline`, `storage` …).
         """
-        return cls(SweepSpec(trainable=trainable, space=space, **{"budget": {"hours": hours}, **fields}))
+        budget = {**dict(fields.pop("budget", {})), "hours": hours}
+        return cls(SweepSpec(trainable=trainable, space=space, budget=budget, **fields))
 
     @property
     def history(self) -> History:
@@ -175,19 +176,19 @@ class Sweep:
             )
         if spec.tracking:
             tracking.check(spec.tracking)
-        print(f"sweep {spec.name}: starting Ray …", file=out, flush=True)
+        say(out, f"sweep {spec.name}: starting Ray …")
         cluster = connect()
         try:
             slots = slots_on(cluster.nodes, spec)
             make_plan(spec, slots)  # refuses what cannot fit
-            print(f"Ray is up; starting {slots} slots …", file=out, flush=True)
+            say(out, f"Ray is up; starting {slots} slots …")
             with (
                 new_folder(storage, spec.name) as folder,
                 tempfile.TemporaryDirectory() as scratch,
                 pool_of(spec, slots, folder, scratch) as (pool, pool_name),
             ):
                 baseline = baseline_of(spec, standard_hyperparameters(pool))
-                print("the first slot is up; building the baseline's data and model …", file=out, flush=True)
+                say(out, "the first slot is up; building the baseline's data and model …")
                 footprint = inspect_trainable(spec, baseline, pool)
                 earlier = earlier_seconds_per_epoch(spec, storage)
                 seconds, basis = (earlier[0], f"as in {earlier[1]}") if earlier else (None, UNKNOWN)
@@ -197,7 +198,7 @@ class Sweep:
                 self._history = record.history
                 header(record, spec, slots, cluster, began)
                 record.write("plan", **plan.document())
-                print(f"sweep in {folder}\n{render(plan, spec)}", file=out, flush=True)
+                say(out, f"sweep in {folder}\n{render(plan, spec)}")
                 engine = Engine(spec, baseline, folder, record, pool, pool_name, slots, footprint, Path(scratch))
                 if spec.budget.hours is not None:
                     engine.deadline = began + spec.budget.hours * 3600
@@ -220,8 +221,8 @@ class Sweep:
                     if engine.spent():
                         break
             status, reason = ("INTERRUPTED", engine.spent()) if engine.spent() else ("FINISHED", "all phases")
-        except SweepsError as error:
-            status, reason = "FAILED", str(error)
+        except Exception as error:
+            status, reason = "FAILED", str(error) if isinstance(error, SweepsError) else repr(error)
             raise
         finally:
             record.write("end", status=status, reason=reason, time=split(record.history, engine.slots))
@@ -230,7 +231,7 @@ class Sweep:
             problem = tracking.finish(child, DRAIN_S)
             command, page = tracking.open_command(engine.folder, uri), tracking.page(engine.folder, uri)
             answer = summary(record.history, report=str(report), open_command=command, page=page)
-            print(answer, file=out, flush=True)
+            say(out, answer)
             if problem:
                 print(problem, file=sys.stderr, flush=True)
 
@@ -278,7 +279,11 @@ def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str,
     """Build the baseline's data and model in a slot: its footprint. Raises UsageError when that fails, with why."""
     cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
     fidelity = {"epochs": cheapest.epochs, "data_fraction": cheapest.data_fraction, "seed": spec.seed}
-    answer = ray.get(pool.call.remote("describe", Order("inspection", 1, baseline, fidelity)))
+    try:
+        answer = ray.get(pool.call.remote("describe", Order("inspection", 1, baseline, fidelity)))
+    except ray.exceptions.RayError:  # exit, a crash in native code, the kernel's out-of-memory killer
+        ended = f"trainable: {name_of(spec.trainable)} with the baseline config ended its process"
+        raise UsageError(f"{ended}.\n  Does its data or model fit the memory? Try `sweeps plan`.") from None
     failure = answer["failure"]
     if failure:
         if failure["error"] == "TrainableError":
@@ -327,6 +332,12 @@ def git_state() -> dict[str, Any] | None:
 
     commit = ask("rev-parse", "HEAD")
     return None if commit is None else {"commit": commit, "dirty": bool(ask("status", "--porcelain"))}
+
+
+def say(out: TextIO, text: str) -> None:
+    """Print; a sweep goes on without its terminal, as the live view does."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=out, flush=True)
 
 
 def replan(engine: Engine, live: Live) -> None:

@@ -125,7 +125,11 @@ def run_phase(
         tuner.fit()
         if events.problem:
             raise events.problem
-        if count and not any(t.epochs and t.status == "FINISHED" for t in engine.record.history.of_phase(phase)):
+        if (
+            count
+            and not engine.spent()
+            and not any(t.epochs and t.status == "FINISHED" for t in engine.record.history.of_phase(phase))
+        ):
             raise SweepFailed(f"{phase}: no trial gave a result.{events.last_failure()}")
         status, reason = ("INTERRUPTED", engine.spent()) if engine.spent() else ("FINISHED", "all trials")
     except SweepsError as error:
@@ -149,6 +153,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.problem: SweepsError | None = None
         self.last: dict[str, dict[str, Any]] = {}
         self.judged: dict[str, dict[str, Any]] = {}
+        self.untold: set[str] = set()
+        """Trials whose newest decision is not in the journal yet."""
         self.recovered: dict[str, int] = {}
 
     def begin(self, order: Order, role: str) -> None:
@@ -161,6 +167,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def decided(self, trial: str, decision: dict[str, Any]) -> None:
         """The scheduler judged a trial; written after the report that it judged."""
         self.judged[trial] = decision
+        self.untold.add(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -177,7 +184,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             drop_superseded(self.engine.folder, history)
             if report["failure"] is None and self.engine.spec.metric not in report["metrics"]:
                 self.problem = unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
-        if order.trial in self.judged:
+        if order.trial in self.untold:
+            self.untold.remove(order.trial)
             self.record.write("decision", trial=order.trial, **self.judged[order.trial])
         self.last[order.holder] = report
         if report["failure"]:
@@ -243,7 +251,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         """Halt when the sweep's first trials all failed with the same exception."""
         first = list(self.record.history.trials.values())[:ALIKE]
         if len(first) == ALIKE and all(trial.status == "FAILED" for trial in first):
-            kinds = {re.sub(r"\d+", "#", trial.reason) for trial in first}
+            kinds = {re.sub(r"[-+]?[\d.]*\d(e[-+]?\d+)?", "#", trial.reason) for trial in first}
             if len(kinds) == 1:
                 alike = f"the first {ALIKE} trials all failed alike: {first[0].reason}."
                 self.problem = SweepFailed(alike + self.last_failure())
@@ -278,4 +286,5 @@ def unknown_metric(metric: str, trial: str, reported: list[str]) -> SweepFailed:
 
     near = difflib.get_close_matches(metric, reported, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"Use one of them, or report {metric}."
-    return SweepFailed(f"metric: {trial} does not report {metric!r}; it reports {', '.join(sorted(reported))}. {hint}")
+    reports = f"{trial} does not report {metric!r} after each epoch; it reports {', '.join(sorted(reported))}"
+    return SweepFailed(f"metric: {reports}. {hint}")

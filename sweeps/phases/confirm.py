@@ -36,6 +36,15 @@ def run(engine: Engine, phase: Confirm) -> None:
     if engine.spent():
         return
     collected = [collect(history, name, arm, config, epochs, spec.metric) for arm, config in arms.items()]
+    for arm in collected:
+        if len(arm.seeds) < len(seeds):
+            lost = [t for t in history.of_phase(name) if t.role == arm.arm and t.trial not in arm.trials]
+            message = f"{name}: {arm.arm} gave no value after epoch {epochs} for {len(lost)} of {len(seeds)} seeds"
+            why = "; ".join(dict.fromkeys(f"{t.status.lower()}, {t.reason}" for t in lost))
+            engine.record.write("finding", finding="seeds_lost", severity="warn", message=f"{message} ({why})")
+    if all(len(set(arm.values)) == 1 < len(arm.values) for arm in collected):
+        message = f"{name}: every seed gave the same value, so they are one training repeated, no evidence of spread"
+        engine.record.write("finding", finding="seeds_alike", severity="warn", message=f"{message}. Is the seed used?")
     try:
         verdict = judge(collected, spec.metric, spec.mode)
     except ValueError as error:
@@ -50,10 +59,11 @@ def run(engine: Engine, phase: Confirm) -> None:
 def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:
     """The best different configs of a search phase by trial, at the highest rung that enough of them reached."""
     spec, history = engine.spec, engine.record.history
-    ranking = rank(history.of_phase(phase), spec.metric, spec.mode, enough=count)
+    rivals = [trial for trial in history.of_phase(phase) if trial.config != engine.baseline]
+    ranking = rank(rivals, spec.metric, spec.mode, enough=count)
     chosen: dict[str, Config] = {}
     for trial in ranking.trials:
-        if trial.config != engine.baseline and trial.config not in chosen.values() and len(chosen) < count:
+        if trial.config not in chosen.values() and len(chosen) < count:
             chosen[trial.trial] = trial.config
     return chosen
 

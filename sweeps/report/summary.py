@@ -33,6 +33,8 @@ def summary(history: History, *, report: str, open_command: str, page: str = "")
     else:
         lines += wrapped(f"{history.name} has no verdict: {_why_ended(history)}", "")
         lines += [f"  {line}" for name in history.phases if (line := _best(history, name))]
+    for finding in history.findings[:MOST]:
+        lines += wrapped(f"Note    {finding['message']}", "")
     changes = moved(history)
     lines += ["", "Ranges" if changes else "Ranges: none was moved"]
     for phase, change in changes[:MOST]:

@@ -14,6 +14,7 @@ any of them with `when: {optimizer: sgd}`, which makes the parameter exist under
 
 from __future__ import annotations
 
+import json
 import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal, Self
@@ -358,6 +359,15 @@ class Constant(Domain):
 
     ordered: ClassVar[bool] = False
     constant: Any
+
+    def model_post_init(self, context: Any, /) -> None:
+        try:
+            json.dumps(self.constant, allow_nan=False)
+        except (TypeError, ValueError):
+            kind = type(self.constant).__name__
+            raise SpecError(
+                "", f"{self.constant!r} is a {kind} that JSON has not", "Write a finite number or a text (in quotes)."
+            ) from None
 
     def decode(self, u: float) -> Any:
         return self.constant
