@@ -56,6 +56,16 @@ def test_a_plain_sweep(tmp_path: Path) -> None:
     assert again.table().equals(sweep.table())
 
 
+def own_leases() -> list[int]:
+    """Process ids of the leases under the Ray of this process: their parent, the raylet, is its child."""
+
+    def parent(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    found = subprocess.run(["pgrep", "-f", "^ray::Lease"], capture_output=True, text=True, check=False)
+    return [pid for pid in map(int, found.stdout.split()) if parent(parent(pid)) == os.getpid()]
+
+
 def test_asha_stops_the_worse_and_says_why(tmp_path: Path) -> None:
     sweep = run_toy(tmp_path, phases=[{"kind": "explore", "trials": 16, "epochs": 9}])
     trials = sweep.history.trials
@@ -132,11 +142,10 @@ def test_a_killed_lease_loses_nothing(tmp_path: Path) -> None:
     def kill_a_lease() -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not killed:
-            found = subprocess.run(["pgrep", "-f", "^ray::Lease"], capture_output=True, text=True, check=False)
             journal = list(tmp_path.glob("*/journal/*.jsonl"))
-            if found.stdout and journal and b'"report"' in journal[0].read_bytes():
-                killed.append(int(found.stdout.split()[0]))
-                os.kill(killed[0], signal.SIGKILL)
+            if journal and b'"report"' in journal[0].read_bytes() and (leases := own_leases()):
+                os.kill(leases[0], signal.SIGKILL)
+                killed.append(leases[0])
             time.sleep(0.02)
 
     killed: list[int] = []
