@@ -32,7 +32,8 @@ ATTEMPTS = 2
 """A trial that raises is tried this often before it is FAILED."""
 ALIKE = 3
 """So many first trials that fail alike halt the sweep."""
-LEASE_LOSSES = 3
+LEASE_LOSSES = 6
+"""A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
 
 
 @dataclass
@@ -213,13 +214,22 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.engine.trial_ended()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A lease died at work: Tune starts another for the trial, which finds its slot still held."""
+        self._lease_lost(Order(**trial.config["order"]))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A lease died while it started, which Tune does not try again: the same order is handed out anew."""
         order = Order(**trial.config["order"])
+        self._lease_lost(order)
+        if self.problem is None:
+            self.retry(order)
+
+    def _lease_lost(self, order: Order) -> None:
         self.recovered[order.holder] = self.recovered.get(order.holder, 0) + 1
         self._failure(order, {"kind": "lease", "error": "LeaseLost", "message": "its lease died", "traceback": ""})
         if self.recovered[order.holder] >= LEASE_LOSSES:
-            self.problem = SweepFailed(
-                f"{order.trial}: its lease died {LEASE_LOSSES} times. Is the driver's node out of memory?"
-            )
+            times = f"{order.trial}: its lease died {LEASE_LOSSES} times."
+            self.problem = SweepFailed(f"{times} Is the driver's node out of memory?")
 
     def _outcome(self, order: Order) -> tuple[str, str]:
         """Status and reason of a trial that Tune has ended."""
