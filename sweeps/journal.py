@@ -44,6 +44,9 @@ def storage_folder(storage: str) -> Path:
             f"storage: {scheme}:// is not supported by this version. Give a folder that all nodes mount."
         )
     path = Path(storage.removeprefix("file://")).expanduser().absolute()
+    if strange := sorted(set(str(path)) & set("%?#")):
+        mend = "Choose a path without it: MLflow's URIs read it as something else."
+        raise StorageError(f"storage: {path} holds {strange[0]!r}. {mend}")
     if path.exists() and not path.is_dir():
         raise StorageError(f"storage: {path} is a file. Give a folder.")
     return path

@@ -147,7 +147,11 @@ class Sweep:
             phase = last_search(history)
             if phase is None:
                 raise SweepFailed("no trial has a result yet.")
-            trial = rank(history.of_phase(phase), self.spec.metric, self.spec.mode, enough=1).trials[0]
+            trials = history.of_phase(phase)
+            ended = [
+                trial for trial in trials if trial.status == "FINISHED"
+            ] or trials  # one cut short may lead by chance
+            trial = rank(ended, self.spec.metric, self.spec.mode, enough=1).trials[0]
         return self._as_best(trial)
 
     def _as_best(self, trial: TrialHistory) -> Best:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -33,9 +33,6 @@ class Domain(BaseModel):
     """The values of one parameter. Subclasses say how coordinates in [0, 1) become values; all are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-    ordered: ClassVar[bool] = True
-    """Whether neighbouring coordinates give similar values, so that a range of them means something."""
-
     when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
     """Conditions, all of which must hold: name of a choice -> the values under which this parameter exists."""
     source: str = ""
@@ -329,7 +326,6 @@ class PowersOfTwo(Range):
 class Choice(Domain):
     """One of a list of values without an order."""
 
-    ordered: ClassVar[bool] = False
     choice: tuple[Scalar | None, ...]
 
     def model_post_init(self, context: Any, /) -> None:
@@ -357,7 +353,6 @@ class Choice(Domain):
 class Constant(Domain):
     """One value, not searched; it travels in every config."""
 
-    ordered: ClassVar[bool] = False
     constant: Any
 
     def model_post_init(self, context: Any, /) -> None:

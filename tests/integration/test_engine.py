@@ -74,6 +74,8 @@ def test_asha_stops_the_worse_and_says_why(tmp_path: Path) -> None:
     assert len(stopped) + len(whole) == 16
     assert len(stopped) >= 8
     assert min(t.config["value"] for t in whole) < min(t.config["value"] for t in stopped)
+    judged = [(line["trial"], line["rung"]) for line in kinds(sweep, "decision")]
+    assert len(judged) == len(set(judged)), "a decision is journalled once"
     for line in kinds(sweep, "decision"):
         value = trials[line["trial"]].value_at("val/loss", line["epoch"])
         assert value == line["value"]
@@ -267,3 +269,18 @@ def test_the_same_exception_in_the_first_three_trials_halts(
 def test_a_loop_that_ends_by_itself(tmp_path: Path) -> None:
     sweep = run_toy(tmp_path, "toys:short")
     assert {(t.status, t.reason) for t in sweep.history.trials.values()} == {("FINISHED", "ended by itself at epoch 1")}
+
+
+def test_a_baseline_that_nothing_beats_is_kept(tmp_path: Path) -> None:
+    sweep = run_toy(
+        tmp_path,
+        space={"value": {"float": [0.5, 1.0]}},
+        baseline={"value": 0.0},
+        phases=[{"kind": "explore", "trials": 6, "epochs": 3}, {"kind": "confirm", "top": 1, "seeds": 2}],
+    )
+    verdict = sweep.verdict
+    assert verdict is not None
+    assert (verdict.verdict, verdict.winner) == ("KEEP_BASELINE", "baseline")
+    assert len(verdict.arms) == 2
+    assert sweep.best.config == {"value": 0.0}
+    assert [f["finding"] for f in sweep.history.findings] == ["seeds_alike"], "the toy ignores its seed"

@@ -253,3 +253,9 @@ def test_a_sweep_that_is_not_there_is_told_with_both_places(tmp_path):
         find_sweep("digits", str(tmp_path))
     assert str(tmp_path) in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("strange", ["a%41", "what?", "a#b"])
+def test_a_storage_that_a_uri_cannot_name_is_refused(tmp_path, strange):
+    with pytest.raises(StorageError, match="holds"):
+        storage_folder(str(tmp_path / strange))
