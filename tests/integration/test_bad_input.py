@@ -268,8 +268,8 @@ def test_a_tracking_server_that_is_not_there(folder: Path) -> None:
 def test_a_metric_that_is_never_reported(folder: Path) -> None:
     said = message(call("run", write_spec(metric="val/los", storage="kept")), 1)
     assert re.fullmatch(
-        r"SweepFailed: metric: explore-00\d does not report 'val/los' after each epoch; it reports train/loss, val/loss\. "
-        r"Did you mean val/loss\?\n",
+        r"SweepFailed: metric: explore-00\d does not report 'val/los' after each epoch; "
+        r"it reports train/loss, val/loss\. Did you mean val/loss\?\n",
         said,
     )
     (sweep,) = Path("kept").iterdir()
