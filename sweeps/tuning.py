@@ -192,7 +192,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         if report["failure"]:
             self._failure(order, report["failure"])
             if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
-                self.retry(replace(order, attempt=order.attempt + 1, resume=None if told == 0 else history.checkpoint))
+                self.retry(replace(order, attempt=order.attempt + 1, resume=history.checkpoint))
         resume = report["checkpoint"] or order.resume  # where a lease that Tune starts again goes on
         order_now = {**trial.config["order"], "resume": resume}
         trial.set_config({**trial.config, "order": order_now, "told": max(told, report["epoch"])})
@@ -242,10 +242,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 return "RETRY", ""
             return "FAILED", f"{failure['error']}: {failure['message']}"
         if report and report["done"]:
-            planned = order.fidelity["epochs"]
-            return "FINISHED", "all epochs" if report[
-                "epoch"
-            ] >= planned else f"ended by itself at epoch {report['epoch']}"
+            whole = report["epoch"] >= order.fidelity["epochs"]
+            return "FINISHED", "all epochs" if whole else f"ended by itself at epoch {report['epoch']}"
         decision = self.judged.get(order.trial)
         if decision and decision["decision"] == TrialScheduler.STOP:
             return "FINISHED", f"stopped at rung {decision['rung']:g}"
