@@ -12,6 +12,11 @@ SweepsError
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
 
 class SweepsError(Exception):
     """Anything this package raises on purpose."""
@@ -62,3 +67,34 @@ class SweepFailed(SweepsError):
 
 class JournalError(SweepFailed):
     """Raised when the journal is damaged beyond its last line, or another driver has taken the sweep over."""
+
+
+def in_words(found: Mapping[str, Any]) -> tuple[str, str]:
+    """One of pydantic's error details as a problem and its mend, in the words of a spec instead of Python's types."""
+    kind, given, context = found["type"], repr(found["input"]), found.get("ctx", {})
+    family = kind.partition("_")[0]
+    if kind == "literal_error":
+        known = re.findall(r"'([^']+)'", context["expected"])
+        near = difflib.get_close_matches(str(found["input"]), known, n=1)
+        return f"{given} is not {context['expected']}", f"Did you mean {near[0]}?" if near else "Write one of these."
+    if kind == "greater_than":
+        return f"{given} is not above {context['gt']:g}", "Raise it."
+    if kind == "greater_than_equal":
+        return f"{given} is below {context['ge']:g}", "Raise it."
+    if kind == "less_than_equal":
+        return f"{given} is above {context['le']:g}", "Lower it."
+    if kind == "string_pattern_mismatch":
+        return f"{given} has characters that a name may not have", f"Match {context['pattern']}."
+    if kind == "too_short":
+        return "has too few values", f"Write at least {context['min_length']}."
+    if kind == "too_long":
+        return "has too many values", f"Write at most {context['max_length']}."
+    if kind in ("tuple_type", "list_type"):
+        return f"{given} is not a list", "Write [value, value]."
+    if kind in ("model_type", "dict_type"):
+        return f"{given} is not a mapping", "Write key: value lines under it."
+    names = {"int": "a whole number", "float": "a number", "finite": "a finite number", "string": "a text",
+             "bool": "true or false"}  # fmt: skip
+    if family in names:
+        return f"{given} is not {names[family]}", f"Write {names[family]}."
+    return f"{found['msg'][0].lower()}{found['msg'][1:]} (got {given})", "Change it."

@@ -5,10 +5,12 @@ What `sweeps plan` shows. A running sweep finds the same in one of its slots.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sysconfig
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +18,22 @@ from sweeps.errors import UsageError
 from sweeps.journal import storage_folder
 from sweeps.plan import UNKNOWN, Plan, baseline_of, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
 from sweeps.spec import SearchPhase, SweepSpec, name_of
+
+MEASURE_S = 20.0
+"""How long the baseline is trained at most to know the time of an epoch."""
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One intra-op thread, as in a trial; the caller's number afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
@@ -29,7 +47,6 @@ def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
     from trainables.footprint import describe, seconds_per_epoch
     from trainables.hyperparameters import STANDARD
 
-    torch.set_num_threads(1)
     slots = slots_on([{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}], spec)
     make_plan(spec, slots)  # refuses what cannot fit before anything is built
     baseline = baseline_of(spec, STANDARD)
@@ -44,7 +61,8 @@ def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
             footprint = asdict(describe(trainable, baseline, fidelity))
             check_rows(spec, footprint, cheapest.data_fraction)
             if measure_s is not None:
-                seconds = seconds_per_epoch(trainable, baseline, Fidelity(1, 1.0, spec.seed), measure_s)
+                with one_thread():
+                    seconds = seconds_per_epoch(trainable, baseline, Fidelity(1, 1.0, spec.seed), measure_s)
                 basis = "measured on the baseline, now"
         elif measure_s is not None:
             basis = "unknown until measured by a run: a loop of its own is not started for a plan"

@@ -63,10 +63,6 @@ class TrialHistory:
         """(epoch, value) of every report that has the metric."""
         return [(e.epoch, e.metrics[metric]) for e in self.epochs if metric in e.metrics]
 
-    def value_at(self, metric: str, epoch: int) -> float | None:
-        """The metric reported after that epoch, None when there is none."""
-        return next((value for at, value in self.curve(metric) if at == epoch), None)
-
     def best(self, metric: str, mode: Mode) -> tuple[int, float] | None:
         """(epoch, value) of the best finite report, the earliest of equals; None when there is none."""
         finite = [(epoch, value) for epoch, value in self.curve(metric) if math.isfinite(value)]
@@ -75,14 +71,19 @@ class TrialHistory:
         return min(finite, key=lambda point: (point[1] if mode == "min" else -point[1], point[0]))
 
     @property
+    def told(self) -> int:
+        """The newest epoch that the journal has; 0 before the first."""
+        return self.epochs[-1].epoch if self.epochs else 0
+
+    @property
     def checkpoint(self) -> str | None:
         """The newest checkpoint that the journal names."""
         return next((e.checkpoint for e in reversed(self.epochs) if e.checkpoint), None)
 
     @property
     def seconds(self) -> float:
-        """Wall seconds that the trial worked in its slots."""
-        return sum(e.seconds for e in self.epochs)
+        """Wall seconds that the trial worked in its slots, what failures cost it included."""
+        return sum(e.seconds for e in self.epochs) + sum(float(f["seconds"]) for f in self.failures)
 
 
 @dataclass
@@ -197,6 +198,17 @@ class History:
     def name(self) -> str:
         """The sweep's name: that of its folder."""
         return self.folder.name
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds that trials worked in their slots, all slots together."""
+        return sum(trial.seconds for trial in self.trials.values())
+
+    @property
+    def gpu_hours(self) -> float:
+        """What the trials' work took of the GPUs that their slots held."""
+        resources = self.spec.resources if self.spec else None
+        return self.seconds / 3600 * (resources.gpus_per_worker * resources.workers if resources else 0.0)
 
     def of_phase(self, phase: str) -> list[TrialHistory]:
         """The phase's trials in the order they began."""

@@ -9,12 +9,13 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
     report     trial, attempt, epoch, metrics, checkpoint, seconds, slot    an epoch ended
     decision   trial, epoch, rung, value, cutoff, decision                  a scheduler judged a trial at a rung
-    failure    trial, attempt, failure_kind, error, message, traceback, log an attempt did not end well
+    failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
     finding    finding, severity, message                                   something a person should know
     verdict    verdict, winner, arms, comparisons, test                     what the confirm phase showed
     end        (trial | phase | neither), status, reason, …                 a trial, a phase or the sweep ended
 
-A verdict's differences are positive where the winner is better, in both modes. Non-finite metric values are the strings
+`seconds` is the work in a slot: a report's own, a failure's that no report counts. A verdict's differences are positive
+where the candidate is better, in both modes. Non-finite metric values are the strings
 "nan", "inf", "-inf", so that every line is strict JSON.
 """
 

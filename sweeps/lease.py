@@ -8,6 +8,7 @@ without Tune noticing; epochs that were told before are trained again silently. 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import ray
@@ -49,19 +50,21 @@ class Lease(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """One epoch of the trial: `epoch`, `value` (the sweep's metric, when finite), the report as JSON."""
         pool = ray.get_actor(*self.pool_name)
-        lost: list[str] = []
+        lost: list[dict[str, Any]] = []
         while True:
             try:
                 report = self._advance(pool)
                 break
             except GetTimeoutError:
-                lost.append(f"the slot did not answer within {self._deadline():.0f} s")
+                lost.append({"message": f"the slot did not answer within {self._deadline():.0f} s"})
             except RayError as error:
                 cause = getattr(error, "cause", None) or error  # of what the slot itself raised
-                lost.append(f"the slot was lost: {str(cause).strip().splitlines()[0]}")
+                lost.append({"message": f"the slot was lost: {str(cause).strip().splitlines()[0]}"})
+            lost[-1]["seconds"] = self.seconds
             self.slot = None
             ray.get(pool.replace.remote(self.order.holder))
-            self.losses.append(lost[-1])
+            self.losses.append(lost[-1]["message"])
+            self.seconds = 0.0
             if len(self.losses) >= MAX_LOSSES:
                 failure = {"kind": "lost", "error": "SlotLost", "message": "; ".join(self.losses), "traceback": ""}
                 report = {
@@ -93,16 +96,25 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         if self.slot is None:
             self.slot = ray.get(pool.acquire.remote(self.order.holder))
             self.longest = 0.0
-            answer = ray.get(self.slot.command.remote("start", self.order), timeout=FIRST_STEP_S)
-            self.seconds += answer["seconds"]
+            answer = self._command("start", self.order, timeout=FIRST_STEP_S)
             if answer["failure"]:
-                return dict(answer)
+                return answer
         while True:
-            answer = ray.get(self.slot.command.remote("next"), timeout=self._deadline())
-            self.seconds += answer["seconds"]
+            answer = self._command("next", timeout=self._deadline())
             self.longest = max(self.longest, answer["seconds"])
             if answer["failure"] or answer["done"] or answer["epoch"] > self.epoch:
-                return dict(answer)
+                return answer
+
+    def _command(self, name: str, *arguments: Any, timeout: float) -> Answer:
+        """Have the slot carry out a command; its time counts, also when the slot is lost over it."""
+        began = time.perf_counter()
+        try:
+            answer: Answer = ray.get(self.slot.command.remote(name, *arguments), timeout=timeout)
+        except RayError:
+            self.seconds += time.perf_counter() - began
+            raise
+        self.seconds += answer["seconds"]
+        return answer
 
     def _deadline(self) -> float:
         return max(LEAST_DEADLINE_S, LONGEST_EPOCHS * self.longest) if self.longest else FIRST_STEP_S

@@ -18,11 +18,15 @@ from sweeps.errors import JournalError, PlanError, SpecError
 from sweeps.history import History
 from sweeps.journal import read_header
 from sweeps.space import Config, Constant, Space
-from sweeps.spec import Confirm, Explore, Grid, Refine, SearchPhase, SweepSpec, name_of, phase_name
+from sweeps.spec import Confirm, Explore, Grid, Refine, SearchPhase, SweepSpec, name_of, phase_name, rungs
 
 Node = Mapping[str, float]
 """Resources of one node: `CPU`, `GPU`."""
 UNKNOWN = "unknown until measured"
+FULL_EPOCHS = (81, 27, 9, 3)
+"""Lengths of a full training that `sized` chooses from, rungs apart."""
+SIZED_SHARE = 0.5
+"""Of the hours that expected training may take: start-up, slower configs and more survivors take the rest."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,22 @@ def slots_on(nodes: Sequence[Node], spec: SweepSpec) -> int:
     largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
     if fit == 0:
         raise PlanError(
-            f"resources: a trial takes {cpus:g} CPUs and {gpus:g} GPUs on one node; the largest of {len(nodes)} nodes "
-            f"has {largest.get('CPU', 0):g} CPUs and {largest.get('GPU', 0):g} GPUs.\n"
+            f"resources: a trial takes {amount(cpus, gpus)} on one node; the largest of {len(nodes)} nodes has "
+            f"{amount(largest.get('CPU', 0), largest.get('GPU', 0))}.\n"
             "  Lower cpus_per_worker or gpus_per_worker."
         )
     asked = spec.resources.concurrency
     if asked is not None and asked > fit:
         raise PlanError(
-            f"resources.concurrency: {asked} trials at a time were asked for; {fit} fit ({cpus:g} CPUs, {gpus:g} GPUs "
-            f"each on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."
+            f"resources.concurrency: {asked} trials at a time were asked for; {fit} fit ({amount(cpus, gpus)} each, "
+            f"on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."
         )
     return asked or fit
+
+
+def amount(cpus: float, gpus: float) -> str:
+    """`1 CPU and 0.5 GPUs`."""
+    return f"{cpus:g} CPU{'s' * (cpus != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"
 
 
 def make_plan(
@@ -139,6 +148,24 @@ def make_plan(
     return Plan(tuple(phases), seconds_per_epoch, basis, total_s, dict(footprint or {}))
 
 
+def sized(spec: SweepSpec, hours: float, slots: int, seconds_per_epoch: float) -> SweepSpec:
+    """The spec with the default phases as long as a share of the hours allows; their number of trials stays.
+
+    Raises PlanError when even the shortest do not fit, with the numbers.
+    """
+    for full in FULL_EPOCHS:
+        phases = (Explore(kind="explore", epochs=max(1, full // 3)), Refine(kind="refine", epochs=full),
+                  Confirm(kind="confirm"))  # fmt: skip
+        fitting = spec.model_copy(update={"phases": phases})
+        needed = make_plan(fitting, slots, None, seconds_per_epoch, "measured").total_s or 0.0
+        if needed <= SIZED_SHARE * hours * 3600:
+            return fitting.model_copy(update={"budget": spec.budget.model_copy(update={"hours": hours})})
+    raise PlanError(
+        f"hours: at {seconds_per_epoch:.3g} s an epoch the shortest sweep trains for {duration(needed)}, and as long "
+        f"again is kept for what cannot be foreseen.\n  Give hours={needed / SIZED_SHARE / 3600:.2g} or more."
+    )
+
+
 def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm) -> tuple[int, dict[str, int]]:
     """How many trials a phase has, and how many of each role."""
     if isinstance(phase, Explore):
@@ -168,14 +195,9 @@ def confirm_epochs(spec: SweepSpec, phase: Confirm) -> int:
 
 def expected_epochs(phase: SearchPhase, trials: int) -> float:
     """Epochs in all when each rung lets one trial in `reduction_factor` go on."""
-    if phase.reduction_factor is None:
-        return float(trials * phase.epochs)
-    ends, rung = [0.0], float(phase.min_epochs)
-    while rung < phase.epochs:
-        ends.append(rung)
-        rung *= phase.reduction_factor
-    ends.append(float(phase.epochs))
-    return sum(trials / phase.reduction_factor**k * (end - start) for k, (start, end) in enumerate(pairwise(ends)))
+    factor = phase.reduction_factor or 1.0
+    ends = [0.0, *rungs(phase.epochs, phase.min_epochs, phase.reduction_factor), float(phase.epochs)]
+    return sum(trials / factor**k * (end - start) for k, (start, end) in enumerate(pairwise(ends)))
 
 
 def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -> None:
@@ -185,7 +207,7 @@ def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -
     """
     if "batch_size" not in spec.space or not footprint.get("train_rows"):
         return
-    largest = max(spec.space["batch_size"].grid(64))
+    largest = max((size for size in spec.space["batch_size"].grid(64) if isinstance(size, int)), default=0)
     rows = footprint["train_rows"]
     if largest > rows:
         raise SpecError(
@@ -235,9 +257,8 @@ def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, st
 
 def seconds_per_epoch(history: History) -> float | None:
     """Seconds of one trial over all training rows, from the reports so far: all seconds over all epochs' shares."""
-    seconds = sum(trial.seconds for trial in history.trials.values())
     epochs = sum(len(trial.epochs) * trial.fidelity["data_fraction"] for trial in history.trials.values())
-    return seconds / epochs if epochs else None
+    return history.seconds / epochs if epochs else None
 
 
 def render(plan: Plan, spec: SweepSpec) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from sweeps.search import Scratch
+from sweeps.spec import rungs
 
 Decided = Callable[[str, dict[str, Any]], None]
 """Told of each decision: our trial id, and `epoch`, `rung`, `value`, `cutoff`, `decision`."""
@@ -37,10 +38,10 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
         )  # fmt: skip
         self.sign = 1.0 if mode == "max" else -1.0
         self.epochs, self.factor, self.decided = epochs, reduction_factor, decided
-        self.rungs: list[tuple[float, dict[str, float]]] = []
+        self.rungs: list[tuple[float, dict[str, float]]] = [
+            (rung, {}) for rung in rungs(epochs, min_epochs, reduction_factor)
+        ]
         self.live: set[str] = set()
-        while (rung := float(min_epochs * reduction_factor ** len(self.rungs))) < epochs:  # to the last bit as Ray
-            self.rungs.append((rung, {}))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         self.live.add(ours(trial).trial_id)
@@ -80,7 +81,7 @@ def scheduler(
     mode: str, epochs: int, min_epochs: int, reduction_factor: float | None, decided: Decided
 ) -> TrialScheduler:
     """ASHA, or first-in-first-out where nothing is to be stopped or there is no rung before the last epoch."""
-    if reduction_factor is None or min_epochs >= epochs:
+    if reduction_factor is None or not rungs(epochs, min_epochs, reduction_factor):
         return FIFOScheduler()
     return Asha(mode, epochs, min_epochs, reduction_factor, decided)
 

@@ -125,21 +125,22 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
         fidelity: Mapping[str, Any],
         common: Mapping[str, Any],
         begin: Callable[[Order, str], None],
-        checkpoint_every: int,
+        checkpoints: Sequence[float],
     ) -> None:
         """`begin(order, role)` is called as each trial is handed out; `common` goes into every lease's config."""
         super().__init__(metric="value", mode="max")
         self.phase, self.count, self.propose = phase, count, propose
         self.fidelity, self.common, self.begin = fidelity, common, begin
-        self.checkpoint_every = checkpoint_every
+        self.checkpoints = tuple(checkpoints)
         self.number = 0
         self.live: set[str] = set()
-        self.again: deque[tuple[Order, str]] = deque()
+        self.again: deque[tuple[Order, int]] = deque()
         self.roles: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
+        told = 0
         if self.again:
-            order, role = self.again.popleft()
+            order, told = self.again.popleft()
         elif self.number < self.count:
             proposal = self.propose(self.number)
             order = Order(
@@ -147,20 +148,19 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
                 attempt=1,
                 config=proposal.config,
                 fidelity={**self.fidelity, "seed": proposal.seed},
-                checkpoint_every=self.checkpoint_every,
+                checkpoints=self.checkpoints,
             )
-            role = proposal.role
+            self.roles[order.trial] = proposal.role
             self.number += 1
         else:
             return None if self.live else Searcher.FINISHED  # a live trial may still come back to be tried again
-        self.roles[order.trial] = role
         self.live.add(trial_id)
-        self.begin(order, role)
-        return {**self.common, "order": asdict(order), "told": 0}
+        self.begin(order, self.roles[order.trial])
+        return {**self.common, "order": asdict(order), "told": told}
 
-    def retry(self, order: Order) -> None:
-        """Hand this order out next."""
-        self.again.append((order, self.roles[order.trial]))
+    def retry(self, order: Order, told: int) -> None:
+        """Hand this order out next; its epochs up to `told` are in the journal."""
+        self.again.append((order, told))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.live.discard(trial_id)

@@ -32,6 +32,8 @@ import ray
 Answer = dict[str, Any]
 CLOSE_S = 10.0
 """A trial that has not let go of its slot after this long loses the slot's process."""
+CALL_S = 1800.0
+"""A command of the driver's own loads data and trains nothing: one that takes longer hangs."""
 ASIDE = ("grad/", "time/", "system/", "hp/")
 """What is reported beside results: a gradient norm may overflow in a step that is then skipped."""
 MAX_STARTS = 3
@@ -47,7 +49,8 @@ class Order:
     config: dict[str, Any]
     fidelity: dict[str, Any]
     resume: str | None = None
-    checkpoint_every: int = 1
+    checkpoints: tuple[float, ...] = ()
+    """Epochs that are checkpointed, each with the first report that reaches it; the last epoch always is."""
 
     @property
     def holder(self) -> str:
@@ -117,6 +120,8 @@ class Worker:
 
     def next(self, _: None) -> Answer:
         """Train one epoch; write the checkpoint that is due before answering with its report."""
+        from trainables.contract import Report
+
         assert self.trial is not None
         assert self.order is not None
         report = next(self.trial, None)
@@ -124,11 +129,13 @@ class Worker:
             if self.epoch == 0:
                 raise RuntimeError("the trial ended without a single Report. Yield one after each epoch")
             return {"epoch": self.epoch, "metrics": {}, "done": True}
+        if not isinstance(report, Report):
+            raise TypeError(f"the trial yielded a {type(report).__name__}. Yield Report(epoch, {{name: value}})")
         if report.epoch <= self.epoch:
             raise RuntimeError(
                 f"epoch {report.epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1"
             )
-        self.epoch = report.epoch
+        before, self.epoch = self.epoch, report.epoch
         metrics = {name: float(value) for name, value in report.metrics.items()}
         done = self.epoch >= self.session.fidelity.epochs
         bad = sorted(k for k, v in metrics.items() if not k.startswith(ASIDE) and not math.isfinite(v))
@@ -136,7 +143,7 @@ class Worker:
             message = f"non-finite {', '.join(bad)} at epoch {self.epoch}"
             found = {"kind": "non_finite", "error": "non-finite", "message": message, "traceback": ""}
             return {"epoch": self.epoch, "metrics": metrics, "done": True, "failure": found}
-        due = done or self.epoch % self.order.checkpoint_every == 0
+        due = done or any(before < epoch <= self.epoch for epoch in self.order.checkpoints)
         checkpoint = self._save() if due and self.session.capture else None
         return {"epoch": self.epoch, "metrics": metrics, "done": done, "checkpoint": checkpoint}
 
@@ -289,6 +296,8 @@ class Pool:
         self.free: list[Any] = []
         self.held: dict[str, Any] = {}
         self.changed = asyncio.Condition()
+        self.alive = count
+        """Slots that are up or being started; the rest was given up."""
         self.problem = ""
         self.starting = [asyncio.ensure_future(self._start()) for _ in range(count)]
 
@@ -297,10 +306,10 @@ class Pool:
         return [who for who in await asyncio.gather(*self.starting) if who]
 
     async def acquire(self, holder: str) -> Any:
-        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when none is left."""
+        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up."""
         async with self.changed:
             if holder not in self.held:
-                await self.changed.wait_for(lambda: self.free or self.problem)
+                await self.changed.wait_for(lambda: self.free or not self.alive)
                 if not self.free:
                     raise RuntimeError(self.problem)
                 self.held[holder] = self.free.pop()
@@ -346,7 +355,7 @@ class Pool:
         """Have any free slot carry out one command for the driver."""
         slot = await self.acquire(order.holder)
         try:
-            return dict(await slot.command.remote(name, order))
+            return dict(await asyncio.wait_for(slot.command.remote(name, order), CALL_S))
         finally:
             await self.release(order.holder)
 
@@ -363,6 +372,7 @@ class Pool:
                 self.changed.notify_all()
             return who
         async with self.changed:
+            self.alive -= 1
             self.problem = problem
             self.changed.notify_all()
         return None

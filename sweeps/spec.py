@@ -30,7 +30,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from sweeps.errors import SpecError
+from sweeps.errors import SpecError, in_words
 from sweeps.space import Config, Space
 
 
@@ -191,7 +191,7 @@ class SweepSpec(Model):
     tracking: Annotated[str | None, BeforeValidator(_tracking)] = None
     """MLflow tracking URI; null: an sqlite file in the sweep's folder."""
     checkpoint_every: int = Field(default=1, gt=0)
-    """Epochs between checkpoints; the last epoch of a trial is always one."""
+    """Epochs between checkpoints; a rung, where a trial may be stopped, and the last epoch always have one."""
     keep_checkpoints: int = Field(default=3, gt=0)
     """Checkpoints kept of each phase's best ended trials, one each; `confirm` keeps all of its own."""
     seed: int = Field(default=0, ge=0)
@@ -250,6 +250,14 @@ class SweepSpec(Model):
         return self.model_dump(mode="json", by_alias=True)
 
 
+def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[float]:
+    """The epochs at which ASHA judges a trial, all before the last one; none where nothing is stopped."""
+    found: list[float] = []
+    while reduction_factor and (rung := float(min_epochs * reduction_factor ** len(found))) < epochs:
+        found.append(rung)  # Ray's own arithmetic, equal to the last bit
+    return found
+
+
 def phase_name(phase: SearchPhase | Confirm) -> str:
     """The phase's own name, or its kind."""
     return phase.name or str(phase.kind)  # type: ignore[union-attr]
@@ -270,10 +278,11 @@ def readable(error: ValidationError) -> SpecError:
     if first["type"] == "missing":
         return SpecError(path, "is missing", f"Add `{loc[-1]}:`.")
     if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        return SpecError(f"{path}.kind", "names no kind of phase", f"Write kind: one of {', '.join(sorted(tags))}.")
-    if first["type"] in ("model_type", "dict_type"):
-        return SpecError(path, f"{first['input']!r} is not a mapping", "Write key: value lines under it.")
-    return SpecError(path, f"{first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})", "Change the value.")
+        given = first["input"].get("kind") if isinstance(first["input"], Mapping) else None
+        near = difflib.get_close_matches(str(given), tags, n=1)
+        mend = f"Did you mean {near[0]}?" if near else f"Write kind: one of {', '.join(sorted(tags))}."
+        return SpecError(f"{path}.kind", "names no kind of phase", mend)
+    return SpecError(path, *in_words(first))
 
 
 def known_keys(loc: tuple[str | int, ...]) -> list[str]:
@@ -311,7 +320,7 @@ def read_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise SpecError(
             "spec",
-            f"not YAML: {problem}",
+            f"this is not YAML: {problem}",
             "Check indentation, colons and quotes.",
             file=str(file),
             line=mark.line + 1 if mark else 0,

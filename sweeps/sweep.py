@@ -25,6 +25,7 @@ import ray
 from cluster.local import Cluster, connect, in_job
 from sweeps import tracking
 from sweeps.errors import PlanError, SweepFailed, SweepsError, UsageError
+from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import last_search, rank
@@ -38,6 +39,7 @@ from sweeps.plan import (
     make_plan,
     render,
     seconds_per_epoch,
+    sized,
     slots_on,
 )
 from sweeps.report import html
@@ -65,7 +67,7 @@ class Best:
     trial: str
     config: Config
     metrics: dict[str, float]
-    """After the trial's last epoch."""
+    """After the epoch of its checkpoint; after its last where it has none."""
     checkpoint: Path | None
     trainable: Any
     fidelity: dict[str, Any]
@@ -112,12 +114,19 @@ class Sweep:
 
     @classmethod
     def quick(cls, trainable: Any, space: Mapping[str, Any], *, hours: float, **fields: Any) -> Sweep:
-        """A sweep of the default phases for people in a hurry: it ends after `hours` at the latest.
+        """A sweep for people in a hurry: the default phases, as long as the hours allow, ended when they are spent.
 
-        `fields` are further keys of the spec (`metric`, `mode`, `baseline`, `storage` …).
+        Trains the baseline on this machine for up to 20 s to size the phases; a loop of the user's own, of which no
+        epoch can be measured so, keeps their default length. `fields` are further keys of the spec (`metric`, `mode`,
+        `baseline`, `storage` …). Raises PlanError when the hours are too few, UsageError when the baseline fails.
         """
-        budget = {**dict(fields.pop("budget", {})), "hours": hours}
-        return cls(SweepSpec(trainable=trainable, space=space, budget=budget, **fields))
+        if not hours > 0:
+            raise UsageError(f"hours: {hours!r} is not above 0. Give e.g. hours=0.5.")
+        spec = SweepSpec(trainable=trainable, space=space, **fields)
+        plan = None if "phases" in fields else foresee(spec, MEASURE_S)
+        if plan is None or plan.seconds_per_epoch is None:
+            return cls(spec.model_copy(update={"budget": spec.budget.model_copy(update={"hours": hours})}))
+        return cls(sized(spec, hours, plan.phases[0].concurrency, plan.seconds_per_epoch))
 
     @property
     def history(self) -> History:
@@ -156,8 +165,8 @@ class Sweep:
 
     def _as_best(self, trial: TrialHistory) -> Best:
         checkpoint = self.folder / trial.checkpoint if trial.checkpoint else None
-        metrics = trial.epochs[-1].metrics
-        return Best(trial.trial, trial.config, metrics, checkpoint, self.spec.trainable, trial.fidelity)
+        saved = next((epoch for epoch in reversed(trial.epochs) if epoch.checkpoint), trial.epochs[-1])
+        return Best(trial.trial, trial.config, saved.metrics, checkpoint, self.spec.trainable, trial.fidelity)
 
     def table(self) -> pa.Table:
         """Every report as an Arrow table: trial, phase, epoch, …, metrics under their names, `config/…`."""
@@ -366,10 +375,8 @@ def split(history: History, slots: int) -> dict[str, float]:
     """How the wall time divides: start-up until the slots are ready, training in them (their mean), the rest."""
     wall = time.time() - history.header["began"]
     startup = history.header["ready"] - history.header["began"]
-    seconds = sum(trial.seconds for trial in history.trials.values())
-    training = seconds / slots
-    gpus = history.spec.resources.gpus_per_worker * history.spec.resources.workers if history.spec else 0.0
+    training = history.seconds / slots
     return {
         "wall_s": wall, "startup_s": startup, "training_s": training, "bookkeeping_s": wall - startup - training,
-        "slots": slots, "gpu_hours": seconds / 3600 * gpus,
+        "slots": slots, "gpu_hours": history.gpu_hours,
     }  # fmt: skip

@@ -26,7 +26,7 @@ from sweeps.schedule import scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
 from sweeps.slots import Order
 from sweeps.space import Config
-from sweeps.spec import SweepSpec
+from sweeps.spec import SweepSpec, rungs
 
 ATTEMPTS = 2
 """A trial that raises is tried this often before it is FAILED."""
@@ -56,19 +56,20 @@ class Engine:
     """Called after each trial's end is written."""
 
     def call(self, name: str, order: Order) -> dict[str, Any]:
-        """Have a free slot carry out a command."""
-        return dict(ray.get(self.pool.call.remote(name, order)))
+        """Have a free slot carry out a command; a slot that is lost over it is an answer with a `failure` too."""
+        try:
+            return dict(ray.get(self.pool.call.remote(name, order)))
+        except ray.exceptions.RayError as error:
+            message = f"its slot was lost: {getattr(error, 'cause', None) or error}"
+            return {"failure": {"kind": "lost", "error": "SlotLost", "message": message}}
 
     def spent(self) -> str:
         """Which part of the budget is used up, as a sentence; empty while there is some left."""
         if self.deadline is not None and time.time() >= self.deadline:
             return f"the budget of {self.spec.budget.hours:g} hours is spent"
         limit = self.spec.budget.gpu_hours
-        if limit is not None:
-            seconds = sum(trial.seconds for trial in self.record.history.trials.values())
-            used = seconds / 3600 * self.spec.resources.gpus_per_worker
-            if used >= limit:
-                return f"the budget of {limit:g} GPU-hours is spent"
+        if limit is not None and self.record.history.gpu_hours >= limit:
+            return f"the budget of {limit:g} GPU-hours is spent"
         return ""
 
 
@@ -88,19 +89,13 @@ def run_phase(
     Raises SweepFailed when the first trials fail alike, none gives a result, or the metric is not reported.
     """
     events = Events(engine, phase, keep_all)
-    searcher = PhaseSearcher(
-        phase,
-        count,
-        propose,
-        fidelity,
-        {"metric": engine.spec.metric, "pool": engine.pool_name},
-        events.begin,
-        engine.spec.checkpoint_every,
-    )
+    epochs = fidelity["epochs"]
+    stops = rungs(epochs, min_epochs, reduction_factor)
+    checkpoints = sorted({*range(0, epochs, engine.spec.checkpoint_every), *stops})  # who is stopped can be loaded
+    common = {"metric": engine.spec.metric, "pool": engine.pool_name}
+    searcher = PhaseSearcher(phase, count, propose, fidelity, common, events.begin, checkpoints)
     events.retry = searcher.retry
-    judge: TrialScheduler = scheduler(
-        engine.spec.mode, fidelity["epochs"], min_epochs, reduction_factor, events.decided
-    )
+    judge: TrialScheduler = scheduler(engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided)
     node = f"node:{ray.util.get_node_ip_address()}"  # leases stay beside the driver, on no CPU of the trials'
     tuner = tune.Tuner(
         tune.with_resources(Lease, tune.PlacementGroupFactory([{node: 0.001}])),
@@ -136,6 +131,9 @@ def run_phase(
     except SweepsError as error:
         status, reason = "FAILED", str(error).splitlines()[0]
         raise
+    except Exception as error:
+        status, reason = "FAILED", repr(error)
+        raise
     finally:
         ray.get(engine.pool.release_all.remote())
         for trial in engine.record.history.of_phase(phase):
@@ -150,7 +148,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def __init__(self, engine: Engine, phase: str, keep_all: bool) -> None:
         self.engine, self.phase, self.keep_all = engine, phase, keep_all
         self.record = engine.record
-        self.retry: Callable[[Order], None] = lambda order: None
+        self.retry: Callable[[Order, int], None] = lambda order, told: None
         self.problem: SweepsError | None = None
         self.last: dict[str, dict[str, Any]] = {}
         self.judged: dict[str, dict[str, Any]] = {}
@@ -176,10 +174,10 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         order = Order(**trial.config["order"])
         report = json.loads(result["report"])
         history = self.record.history.trials[order.trial]
-        for message in json.loads(result["lost"]):
-            self._failure(order, {"kind": "lost", "error": "SlotLost", "message": message, "traceback": ""})
-        told = history.epochs[-1].epoch if history.epochs else 0
-        if report["metrics"] and report["epoch"] > told:
+        for loss in json.loads(result["lost"]):
+            self._failure(order, {"kind": "lost", "error": "SlotLost", "message": loss["message"]}, loss["seconds"])
+        new = bool(report["metrics"]) and report["epoch"] > history.told
+        if new:
             fields = {key: report[key] for key in ("epoch", "metrics", "checkpoint", "seconds", "slot")}
             self.record.write("report", trial=order.trial, attempt=order.attempt, **fields)
             drop_superseded(self.engine.folder, history)
@@ -190,12 +188,12 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.record.write("decision", trial=order.trial, **self.judged[order.trial])
         self.last[order.holder] = report
         if report["failure"]:
-            self._failure(order, report["failure"])
+            self._failure(order, report["failure"], 0.0 if new else report["seconds"])
             if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
-                self.retry(replace(order, attempt=order.attempt + 1, resume=history.checkpoint))
+                self.retry(replace(order, attempt=order.attempt + 1, resume=history.checkpoint), history.told)
         resume = report["checkpoint"] or order.resume  # where a lease that Tune starts again goes on
         order_now = {**trial.config["order"], "resume": resume}
-        trial.set_config({**trial.config, "order": order_now, "told": max(told, report["epoch"])})
+        trial.set_config({**trial.config, "order": order_now, "told": history.told})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order(**trial.config["order"])
@@ -222,11 +220,11 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         order = Order(**trial.config["order"])
         self._lease_lost(order)
         if self.problem is None:
-            self.retry(order)
+            self.retry(order, self.record.history.trials[order.trial].told)
 
     def _lease_lost(self, order: Order) -> None:
         self.recovered[order.holder] = self.recovered.get(order.holder, 0) + 1
-        self._failure(order, {"kind": "lease", "error": "LeaseLost", "message": "its lease died", "traceback": ""})
+        self._failure(order, {"kind": "lease", "error": "LeaseLost", "message": "its lease died"}, 0.0)
         if self.recovered[order.holder] >= LEASE_LOSSES:
             times = f"{order.trial}: its lease died {LEASE_LOSSES} times."
             self.problem = SweepFailed(f"{times} Is the driver's node out of memory?")
@@ -249,10 +247,12 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             return "FINISHED", f"stopped at rung {decision['rung']:g}"
         return "INTERRUPTED", self.engine.spent() or "the phase ended"
 
-    def _failure(self, order: Order, failure: Mapping[str, str]) -> None:
+    def _failure(self, order: Order, failure: Mapping[str, str], seconds: float) -> None:
+        """Write a failure; `seconds` is the work that it cost and that no report counts."""
         self.record.write(
             "failure", trial=order.trial, attempt=order.attempt, failure_kind=failure["kind"], error=failure["error"],
-            message=failure["message"], traceback=failure["traceback"], log=f"logs/{order.trial}.log",
+            message=failure["message"], traceback=failure.get("traceback", ""), seconds=seconds,
+            log=f"logs/{order.trial}.log",
         )  # fmt: skip
 
     def _halt_if_alike(self) -> None:

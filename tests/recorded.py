@@ -137,6 +137,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
                 "trials": trials,
                 "seeds": [1, 2, 3],
                 "values": values,
+                "infeasible": [],
                 "mean": mean,
                 "sd": sd,
             }
@@ -146,7 +147,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
     difference = winner["mean"] - records[0]["mean"]
     journal.append(
         "verdict", verdict="ADOPT", metric="val/accuracy", mode="max", epochs=9, winner=winner["arm"], best_trial=winner["trials"][0], arms=records,
-        comparison={"seeds": [1, 2, 3], "differences": [difference] * 3, "mean_difference": difference, "low": difference - 0.01, "high": difference + 0.01, "confidence": 0.95, "seeds_needed": 3},
+        comparison={"candidate": winner["arm"], "seeds": [1, 2, 3], "differences": [difference] * 3, "mean_difference": difference, "low": difference - 0.01, "high": difference + 0.01, "confidence": 0.95, "seeds_needed": 3},
         test={winner["arm"]: [{"test/accuracy": v - 0.005} for v in winner["values"]], "baseline": [{"test/accuracy": v - 0.005} for v in records[0]["values"]]},
         test_reads=1, text=f"ADOPT {winner['arm']}: val/accuracy {winner['mean']:.3f} against {records[0]['mean']:.3f} of the baseline over 3 seeds.",
     )  # fmt: skip
@@ -194,6 +195,7 @@ def run(journal, phase, trial, role, config, *, epochs, fraction, seed, n, stop=
                 message="bad batch",
                 traceback="Traceback …",
                 log=f"logs/{trial}.log",
+                seconds=0.2,
             )
         journal.append("end", trial=trial, status="FAILED", reason="RuntimeError: bad batch")
         return 0.0

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainables.contract import Report, Session
+import torch
+from torch import nn
+
+from trainables.contract import Data, Fidelity, Report, Session
 
 
 def trial(config: dict[str, Any], session: Session) -> Iterator[Report]:
@@ -70,6 +73,26 @@ def short(config: dict[str, Any], session: Session) -> Iterator[Report]:
     yield Report(1, {"val/loss": config["value"]})
 
 
-def mute(config: dict[str, Any], session: Session) -> Iterator[Report]:
-    """A trial that ends without a report."""
-    yield from ()
+class Deadly(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Rows that end the process that reads them."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+class KilledByItsTestSplit:
+    """A small regression whose test split cannot be read."""
+
+    def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
+        x = torch.linspace(0, 1, 16).unsqueeze(1)
+        return Data((x, 2 * x), (x, 2 * x), Deadly())
+
+    def model(self, config: dict[str, Any], data: Data) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def loss(self, output: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return nn.functional.mse_loss(output, batch[1])

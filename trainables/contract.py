@@ -8,7 +8,8 @@ Two ways to be a trainable, named `module:attr`:
 * an object or class with `data(config, fidelity) -> Data` and `model(config, data) -> nn.Module`, optionally
   `loss(output, batch)` and `metrics(output, batch)`; the platform's loop (`trainables.loop`) trains it and interprets
   the standard hyperparameters;
-* a generator function `trial(config, session)` with a loop of its own that yields Reports.
+* a generator function `trial(config, session)` with a loop of its own that yields Reports, each with the sweep's
+  metric in it. It may end by itself: then its last Report counts. It runs in a thread (`signal.signal` raises there).
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ smoothing in it, and its gap to validation would mean nothing. `grad/norm` is th
 clipping; `hp/lr` the rate of the last step; `time/…` seconds, and training rows per second.
 
 A training loss that is not finite ends the epoch at once: the Report says so under `train/loss`, and the generator
-ends. Whether that makes a trial infeasible is for the driver to say.
+ends, as it does after any non-finite result; a gradient norm may overflow without harm. Whether that makes a trial
+infeasible is for the driver to say.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def train(trainable: Trainable, config: Config, session: Session) -> Iterator[Re
             metrics |= {"train/loss": training_loss, "val/loss": math.nan}
         done += 1
         yield Report(done, metrics)
-        if not all(map(math.isfinite, metrics.values())):
+        if not all(math.isfinite(value) for name, value in metrics.items() if name.startswith(("train/", "val/"))):
             return
 
 

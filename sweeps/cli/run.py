@@ -45,8 +45,8 @@ def plan(spec: Path, storage: str | None, measure: bool) -> None:
     from sweeps.spec import read_spec
 
     document = read_spec(spec, overrides(storage, None))
-    from sweeps.foresight import foresee
+    from sweeps.foresight import MEASURE_S, foresee
     from sweeps.plan import render
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a trial: one intra-op thread
-    click.echo(render(foresee(document, measure_s=20.0 if measure else None), document))
+    click.echo(render(foresee(document, measure_s=MEASURE_S if measure else None), document))

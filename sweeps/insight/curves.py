@@ -89,21 +89,22 @@ def best_so_far(history: History) -> dict[str, list[tuple[float, float]]]:
     spec = history.spec
     if spec is None:
         return {}
-    reports = sorted(
-        (
-            (epoch.at, trial.trial, epoch.epoch, epoch, trial)
-            for trial in history.trials.values()
-            for epoch in trial.epochs
-        ),
-        key=lambda report: report[:3],
-    )
-    last = Counter({trial.phase: i for i, (*_, trial) in enumerate(reports)})
+    paid = [  # at, trial, epoch, seconds, value: a failure is paid for and has no value
+        (at, trial.trial, epoch, seconds, value)
+        for trial in history.trials.values()
+        for at, epoch, seconds, value in (
+            *((e.at, e.epoch, e.seconds, e.metrics.get(spec.metric, math.nan)) for e in trial.epochs),
+            *((f["at"], 0, f["seconds"], math.nan) for f in trial.failures),
+        )
+    ]
+    paid.sort(key=lambda payment: payment[:3])
+    last = Counter({history.trials[trial].phase: i for i, (_, trial, *_) in enumerate(paid)})
     lines: dict[str, list[tuple[float, float]]] = {}
     spent = 0.0
-    for i, (*_, epoch, trial) in enumerate(reports):
-        spent += epoch.seconds
+    for i, (_, name, _, seconds, value) in enumerate(paid):
+        trial = history.trials[name]
+        spent += seconds
         line = lines.setdefault(trial.phase, [])
-        value = epoch.metrics.get(spec.metric, math.nan)
         counts = trial.status not in LEFT_OUT and math.isfinite(value)
         if counts and (not line or (value < line[-1][1] if spec.mode == "min" else value > line[-1][1])):
             line.append((spent, value))

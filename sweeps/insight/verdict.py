@@ -2,7 +2,8 @@
 
 Each arm is a config trained over the same seeds at the same fidelity, so the differences are paired by seed. The
 interval of the mean difference is Student's; with several candidates its confidence is raised by Bonferroni, since
-the best of k is compared. The verdict follows from the interval:
+the best of k is compared. A candidate that is infeasible at a seed at which the baseline is not is no better, whatever
+its other seeds gave. The verdict follows from the interval:
 
     ADOPT            it lies above 0: better beyond seed noise
     MORE_SEEDS       it contains 0, and a number of seeds within reach (MOST_SEEDS) would decide at the effect seen
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from sweeps.history import Mode
@@ -36,7 +37,9 @@ class Arm:
     trials: list[str]
     seeds: list[int]
     values: list[float]
-    """The sweep's metric after the last epoch, in the order of `seeds`."""
+    """The sweep's metric after the trial's last epoch, in the order of `seeds`."""
+    infeasible: list[int] = field(default_factory=list)
+    """Seeds at which the config diverged or ran out of memory."""
 
     @property
     def mean(self) -> float:
@@ -54,8 +57,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The winner against the baseline, paired by seed; differences are positive when the winner is better."""
+    """A candidate against the baseline, paired by seed; differences are positive when the candidate is better."""
 
+    candidate: str
+    """Its arm."""
     seeds: list[int]
     differences: list[float]
     mean_difference: float
@@ -72,7 +77,7 @@ class Verdict:
 
     verdict: Decision
     winner: str
-    """The arm with the best mean difference; `baseline` when no candidate beats it."""
+    """The arm with the best mean difference among those feasible at every seed; `baseline` when none beats it."""
     metric: str
     mode: Mode
     arms: list[Arm]
@@ -99,28 +104,30 @@ def judge(arms: Sequence[Arm], metric: str, mode: Mode) -> Verdict:
     if baseline is None or not candidates:
         raise ValueError("no candidate shares two finished seeds with the baseline")
     confidence = 1 - (1 - CONFIDENCE) / len(candidates)
-    comparisons = [compare(arm, baseline, mode, confidence) for arm in candidates]
-    winner, compared = max(zip(candidates, comparisons, strict=True), key=lambda pair: pair[1].mean_difference)
+    sound = [arm for arm in candidates if not set(arm.infeasible) - set(baseline.infeasible)]
+    pairs = [(arm, compare(arm, baseline, mode, confidence)) for arm in sound or candidates]
+    winner, compared = max(pairs, key=lambda pair: pair[1].mean_difference)
+    better = bool(sound) and compared.mean_difference > 0
     decision: Decision
-    if compared.low > 0:
+    if better and compared.low > 0:
         decision = "ADOPT"
-    elif compared.mean_difference > 0 and compared.seeds_needed is not None and compared.seeds_needed <= MOST_SEEDS:
+    elif better and compared.seeds_needed is not None and compared.seeds_needed <= MOST_SEEDS:
         decision = "MORE_SEEDS"
     else:
         decision = "KEEP_BASELINE"
-    best = winner if compared.mean_difference > 0 else baseline
+    best = winner if better else baseline
     return Verdict(
         decision, best.arm, metric, mode, list(arms), compared, sentence(decision, winner, baseline, compared, metric)
     )
 
 
-def compare(winner: Arm, baseline: Arm, mode: Mode, confidence: float) -> Comparison:
+def compare(candidate: Arm, baseline: Arm, mode: Mode, confidence: float) -> Comparison:
     """Paired differences of two arms over the seeds that both finished, with Student's interval of their mean."""
     from scipy.stats import t
 
     sign = 1.0 if mode == "max" else -1.0
     ours, theirs = (
-        dict(zip(winner.seeds, winner.values, strict=True)),
+        dict(zip(candidate.seeds, candidate.values, strict=True)),
         dict(zip(baseline.seeds, baseline.values, strict=True)),
     )
     seeds = sorted(ours.keys() & theirs.keys())
@@ -132,7 +139,8 @@ def compare(winner: Arm, baseline: Arm, mode: Mode, confidence: float) -> Compar
         return float(t.ppf((1 + confidence) / 2, count - 1)) * sd / math.sqrt(count)
 
     needed = next((count for count in range(n, 1001) if mean - reach(count) > 0), None) if mean > 0 else None
-    return Comparison(seeds, differences, mean, mean - reach(n), mean + reach(n), confidence, needed)
+    low, high = mean - reach(n), mean + reach(n)
+    return Comparison(candidate.arm, seeds, differences, mean, low, high, confidence, needed)
 
 
 def sentence(decision: Decision, winner: Arm, baseline: Arm, compared: Comparison, metric: str) -> str:
@@ -143,6 +151,9 @@ def sentence(decision: Decision, winner: Arm, baseline: Arm, compared: Compariso
     values = f"{metric} {winner.mean:.4f} ± {winner.sd:.4f} against {theirs} over {n} seeds"
     limits = f"{compared.confidence:.1%} interval {compared.low:.4f} … {compared.high:.4f}"
     interval = f"better by {compared.mean_difference:.4f}, {limits}"
+    if set(winner.infeasible) - set(baseline.infeasible):
+        diverged = f"{len(winner.infeasible)} of {len(winner.infeasible) + len(winner.seeds)} seeds"
+        return f"KEEP_BASELINE: {winner.arm} was infeasible at {diverged}; over the others {values}."
     if decision == "ADOPT":
         return f"ADOPT {winner.arm}: {values}; {interval}."
     if decision == "MORE_SEEDS":

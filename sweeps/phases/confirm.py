@@ -6,9 +6,10 @@ the winner and the baseline, after the choice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sweeps.history import History
+from sweeps.history import TrialHistory
 from sweeps.insight.curves import last_search, rank
 from sweeps.insight.verdict import Arm, Verdict, document, judge
 from sweeps.phases.opening import open_phase
@@ -35,11 +36,11 @@ def run(engine: Engine, phase: Confirm) -> None:
     run_phase(engine, name, count=len(proposals), propose=listed(proposals), fidelity=fidelity, keep_all=True)
     if engine.spent():
         return
-    collected = [collect(history, name, arm, config, epochs, spec.metric) for arm, config in arms.items()]
+    collected = [collect(history.of_phase(name), arm, config, spec.metric) for arm, config in arms.items()]
     for arm in collected:
         if len(arm.seeds) < len(seeds):
             lost = [t for t in history.of_phase(name) if t.role == arm.arm and t.trial not in arm.trials]
-            message = f"{name}: {arm.arm} gave no value after epoch {epochs} for {len(lost)} of {len(seeds)} seeds"
+            message = f"{name}: {arm.arm} gave no value for {len(lost)} of {len(seeds)} seeds"
             why = "; ".join(dict.fromkeys(f"{t.status.lower()}, {t.reason}" for t in lost))
             engine.record.write("finding", finding="seeds_lost", severity="warn", message=f"{message} ({why})")
     if all(len(set(arm.values)) == 1 < len(arm.values) for arm in collected):
@@ -68,15 +69,17 @@ def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:
     return chosen
 
 
-def collect(history: History, phase: str, role: str, config: Config, epochs: int, metric: str) -> Arm:
-    """An arm from the journal: the values after the last epoch of its trials that finished."""
+def collect(trials: Sequence[TrialHistory], role: str, config: Config, metric: str) -> Arm:
+    """An arm from its trials: the last value of those that finished. A loop may have its own way to end early."""
     arm = Arm(role, config, [], [], [])
-    for trial in history.of_phase(phase):
-        value = trial.value_at(metric, epochs)
-        if trial.role == role and trial.status == "FINISHED" and value is not None:
+    for trial in (trial for trial in trials if trial.role == role):
+        curve = trial.curve(metric)
+        if trial.status == "FINISHED" and curve:
             arm.trials.append(trial.trial)
             arm.seeds.append(trial.fidelity["seed"])
-            arm.values.append(value)
+            arm.values.append(curve[-1][1])
+        elif trial.status == "INFEASIBLE":
+            arm.infeasible.append(trial.fidelity["seed"])
     return arm
 
 

@@ -61,9 +61,8 @@ class Outcome:
 
     @property
     def contender(self) -> Arm:
-        """What stands beside the baseline: the winner, or the best other arm where the baseline won itself."""
-        others = [arm for arm in self.arms if arm.name != "baseline"]
-        return self.winner if self.winner.name != "baseline" or not others else others[0]
+        """What stands beside the baseline: the candidate that was compared with it."""
+        return next((arm for arm in self.arms if arm.name == self.comparison.get("candidate")), self.winner)
 
     @property
     def interval(self) -> str:
@@ -151,7 +150,7 @@ def cost(history: History) -> Cost:
     return Cost(
         len(trials),
         sum(len(trial.epochs) for trial in trials),
-        sum(trial.seconds for trial in trials),
+        history.seconds,
         dict(Counter(trial.status for trial in trials)),
         (history.end or {}).get("time") or {},
     )

@@ -91,7 +91,9 @@ def check_ends(kind: str, low: float, high: float) -> None:
         raise SpecError(
             "",
             f"low ({show(low)}) is above high ({show(high)})",
-            f"Swap them, or write {{{kind}: [{high}, {low}]}}.",
+            "Write both above 0."
+            if kind == "log" and high <= 0
+            else f"Swap them, or write {{{kind}: [{high}, {low}]}}.",
         )
     if low == high:
         raise SpecError(
@@ -113,11 +115,11 @@ class Float(Range):
         low, high = self.range
         check_ends("log" if self.scale == "log" else "float", low, high)
         if self.scale == "log" and low <= 0:
+            example = f", e.g. {{log: [{show(high / 1000)}, {show(high)}]}}" if high > 0 else ""
             raise SpecError(
                 "",
                 f"a logarithmic range cannot begin at {show(low)}",
-                f"Begin above 0, e.g. {{log: [{show(high / 1000)}, {show(high)}]}}, add or_zero: true if 0 is meant "
-                "too, or use {float: …}.",
+                f"Begin above 0{example}, add or_zero: true if 0 is meant too, or use {{float: …}}.",
             )
         if self.scale == "one_minus" and high >= 1:
             raise SpecError("", f"a one_minus range must end below 1, not at {show(high)}", "Lower its end.")

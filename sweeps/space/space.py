@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import RootModel, SerializeAsAny, ValidationError, model_validator
 
-from sweeps.errors import SpecError
+from sweeps.errors import SpecError, in_words
 from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo
 from sweeps.space.playbook import PLAYBOOK
 
@@ -170,12 +170,12 @@ def read_domain(name: str, given: Any) -> Domain:
             near = difflib.get_close_matches(key, [f.alias or n for n, f in model.model_fields.items()], n=1)
             mend = f"Did you mean {near[0]}?" if near else f"A {written} domain has no such option."
             raise SpecError(f"{path}.{key}", "unknown key", mend) from None
-        mend = (
-            f"Write {{{written}: [low, high]}} with two numbers."
-            if model not in (Choice, Constant)
-            else "List the values."
-        )
-        raise SpecError(f"{path}.{key}", first["msg"].lower() + f" (got {first['input']!r})", mend) from None
+        problem, mend = in_words(first)
+        if key == written and model not in (Choice, Constant):
+            whole = "" if model is Float else "whole "
+            problem = f"{fields[forms[0]]!r} is not a pair of {whole}numbers"
+            mend = f"Write {{{written}: [low, high]}}."
+        raise SpecError(f"{path}.{key}", problem, mend) from None
 
 
 def with_condition(name: str, domain: Domain, domains: Mapping[str, Domain]) -> Domain:

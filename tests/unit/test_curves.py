@@ -125,7 +125,7 @@ def test_top_without_a_verdict_is_the_last_search_phases_best(history):
     history = replace(history, verdict=None)
     assert last_search(history) == "refine"
     best = top(history, 2)
-    values = {t.trial: t.value_at("val/accuracy", 9) for t in history.of_phase("refine") if len(t.epochs) == 9}
+    values = {t.trial: t.curve("val/accuracy")[-1][1] for t in history.of_phase("refine") if len(t.epochs) == 9}
     assert names(best) == sorted(values, key=lambda name: -values[name])[:2]
 
 

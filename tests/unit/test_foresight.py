@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from torch import nn
 
@@ -17,6 +18,7 @@ from sweeps.errors import PlanError, SpecError, UsageError
 from sweeps.foresight import foresee
 from sweeps.plan import UNKNOWN, baseline_of
 from sweeps.spec import SweepSpec, read_spec
+from sweeps.sweep import Sweep
 from trainables.contract import Fidelity
 from trainables.examples.digits import Digits
 from trainables.footprint import describe
@@ -166,3 +168,22 @@ def test_the_command_measures_and_prints_the_time(tmp_path, monkeypatch):
     assert time_line.endswith(" s a full epoch (measured on the baseline, now)")
     assert "unknown" not in measured.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.yaml"]
+
+
+def test_a_quick_sweep_is_as_long_as_the_hours_allow(tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.sweep.MEASURE_S", 1.0)
+    fields = {"space": {"lr": {"log": [1e-4, 1e-1]}}, "storage": str(tmp_path)}
+    before = torch.get_num_threads()
+    sweep = Sweep.quick(Slow, hours=8, **fields)
+    assert torch.get_num_threads() == before
+    assert sweep.spec.budget.hours == 8
+    assert 3 < sweep.spec.phases[1].epochs < 81, "an epoch takes a minute or more"
+    with pytest.raises(PlanError, match=r"Give hours=[\d.e+]+ or more"):
+        Sweep.quick(Slow, hours=0.01, **fields)
+    given = Sweep.quick(Slow, hours=0.01, phases=[{"kind": "explore", "trials": 2}], **fields)
+    assert (given.spec.budget.hours, len(given.spec.phases)) == (0.01, 1)
+    own = Sweep.quick("toys:trial", hours=0.01, **fields)
+    assert own.spec.phases == spec_of(tmp_path).phases, "no epoch of it can be measured without running it"
+    with pytest.raises(UsageError, match="hours: -1 is not above 0"):
+        Sweep.quick(Slow, hours=-1, **fields)
+    assert list(tmp_path.iterdir()) == []

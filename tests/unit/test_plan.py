@@ -21,6 +21,7 @@ from sweeps.plan import (
     make_plan,
     render,
     seconds_per_epoch,
+    sized,
     slots_on,
 )
 from sweeps.spec import SweepSpec
@@ -105,6 +106,24 @@ def test_confirm_is_as_long_as_the_search_before_it_unless_it_says_so():
     assert [found[name].epochs for name in ("first", "confirm", "again")] == [3, 9, 40]
 
 
+def test_the_default_phases_are_as_long_as_half_of_the_hours_allows():
+    spec = spec_of(phases=[{"kind": "explore"}], metric="val/accuracy", budget={"trials": 60})
+    longest = 0
+    for hours in (0.2, 0.5, 1, 3, 10, 1e6):
+        fitting = sized(spec, hours, 2, 1.0)
+        explore, refine, confirm = fitting.phases
+        assert (explore.epochs * 3, confirm.epochs) == (refine.epochs, None)
+        assert make_plan(fitting, 2, seconds_per_epoch=1.0).total_s <= hours * 3600 / 2
+        assert refine.epochs >= longest
+        longest = refine.epochs
+        assert (fitting.budget.hours, fitting.budget.trials, fitting.metric) == (hours, 60, "val/accuracy")
+    assert longest == 81
+    # on two slots: (24 * 0.5 + 20 + 9 * 3) / 2 s at 3 epochs, (40 * 0.5 + 28 + 9 * 9) / 2 s at 9
+    assert [sized(spec, 2 * seconds / 3600, 2, 1.0).phases[1].epochs for seconds in (30, 64, 65)] == [3, 3, 9]
+    with pytest.raises(PlanError, match=r"at 1 s an epoch .* trains for 30 s.*\n  Give hours=0\.016 or more"):
+        sized(spec, 2 * 29 / 3600, 2, 1.0)
+
+
 def test_time_goes_with_epochs_data_and_slots():
     phases = [
         {"kind": "explore", "trials": 10, "epochs": 4, "data_fraction": 0.5, "reduction_factor": None},
@@ -157,14 +176,14 @@ def test_what_can_never_fit_is_refused_with_the_numbers():
         "resources: a trial takes 8 CPUs and 0 GPUs on one node; the largest of 2 nodes has 6 CPUs and 0 GPUs.\n"
         "  Lower cpus_per_worker or gpus_per_worker."
     )
-    with pytest.raises(PlanError, match=r"takes 1 CPUs and 0\.5 GPUs on one node; .* has 6 CPUs and 0 GPUs"):
+    with pytest.raises(PlanError, match=r"takes 1 CPU and 0\.5 GPUs on one node; .* has 6 CPUs and 0 GPUs"):
         slots_on(small, spec_of(resources={"gpus_per_worker": 0.5}))
     with pytest.raises(PlanError, match="the largest of 0 nodes has 0 CPUs"):
         slots_on([], spec_of())
     with pytest.raises(PlanError) as refused:
         slots_on(small, spec_of(resources={"cpus_per_worker": 2, "concurrency": 5}))
     assert str(refused.value) == (
-        "resources.concurrency: 5 trials at a time were asked for; 4 fit (2 CPUs, 0 GPUs each on 2 nodes).\n"
+        "resources.concurrency: 5 trials at a time were asked for; 4 fit (2 CPUs and 0 GPUs each, on 2 nodes).\n"
         "  Write concurrency: 4, or leave it out."
     )
 
@@ -264,7 +283,9 @@ def test_seconds_per_epoch_of_a_recorded_sweep(recorded_sweep):
     trials = history.trials.values()
     halves = sum(len(trial.epochs) for trial in trials if trial.phase == "explore")
     wholes = sum(len(trial.epochs) for trial in trials if trial.phase != "explore")
-    assert seconds_per_epoch(history) == pytest.approx(0.4 * (halves + wholes) / (0.5 * halves + wholes))
+    failed = sum(len(trial.failures) for trial in trials)
+    seconds = 0.4 * (halves + wholes) + 0.2 * failed
+    assert seconds_per_epoch(history) == pytest.approx(seconds / (0.5 * halves + wholes))
     assert seconds_per_epoch(History(recorded_sweep)) is None
 
 

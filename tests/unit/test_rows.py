@@ -3,23 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from trainables.contract import TrainableError
 from trainables.data.rows import drawn, open_rows, subset
+from unit.trainable_helpers import Pairs
 
 CPU = torch.device("cpu")
-
-
-class Pairs(Dataset):
-    def __init__(self, x, y):
-        self.x, self.y = x, y
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, row):
-        return self.x[row], self.y[row]
 
 
 class Stream(IterableDataset):

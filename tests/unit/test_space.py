@@ -181,8 +181,8 @@ BAD = {
     "two kinds": ({"x": {"float": [0, 1], "int": [0, 1]}}, "space.x", "more than one kind", "exactly one"),
     "unknown option": ({"x": {"float": [0, 1], "stepp": 0.1}}, "space.x.stepp", "unknown key", "step"),
     "foreign option": ({"x": {"choice": ["a", "b"], "or_zero": True}}, "space.x.or_zero", "unknown key", "choice"),
-    "no number": ({"x": {"float": ["a", 1]}}, "space.x.float", "valid number", "[low, high]"),
-    "one end": ({"x": {"int": [1]}}, "space.x.int", "got [1]", "[low, high]"),
+    "no number": ({"x": {"float": ["a", 1]}}, "space.x.float", "['a', 1] is not a pair of numbers", "[low, high]"),
+    "one end": ({"x": {"int": [1]}}, "space.x.int", "[1] is not a pair of whole numbers", "[low, high]"),
     "low above high": ({"x": {"float": [1, 0]}}, "space.x", "above high", "Swap"),
     "log of zero": ({"x": {"log": [0, 1]}}, "space.x", "cannot begin at 0", "or_zero"),
     "unknown parent": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 from scipy.stats import ttest_rel
@@ -70,6 +71,28 @@ def test_no_better_keeps_the_baseline_and_names_it(mode):
     assert verdict.comparison.seeds_needed is None
     assert verdict.comparison.high < 0
     assert "refine-003 is no better" in verdict.text
+
+
+@MODES
+def test_a_candidate_that_is_infeasible_where_the_baseline_is_not_is_no_better(mode):
+    baseline = arm("baseline", in_mode(mode, [0.50, 0.52, 0.51, 0.50]))
+    diverged = replace(arm("refine-001", in_mode(mode, [0.10, 0.12, 0.11]), [1, 2, 3]), infeasible=[4])
+    sound = arm("refine-003", in_mode(mode, [0.40, 0.425, 0.405, 0.40]))
+    both = judge([baseline, diverged, sound], "val/x", mode)
+    assert (both.verdict, both.winner) == ("ADOPT", "refine-003")
+    assert both.comparison == compare(sound, baseline, mode, 0.975), "two were candidates all the same"
+    alone = judge([baseline, diverged], "val/x", mode)
+    assert (alone.verdict, alone.winner) == ("KEEP_BASELINE", "baseline")
+    assert alone.comparison == compare(diverged, baseline, mode, 0.95)
+    assert alone.text.startswith("KEEP_BASELINE: refine-001 was infeasible at 1 of 4 seeds; over the others val/x")
+
+
+@MODES
+def test_a_seed_at_which_the_baseline_is_infeasible_speaks_against_nobody_else(mode):
+    baseline = replace(arm("baseline", in_mode(mode, [0.50, 0.52, 0.51])), infeasible=[4, 5])
+    winner = replace(arm("refine-003", in_mode(mode, [0.40, 0.425, 0.405, 0.40])), infeasible=[5])
+    verdict = judge([baseline, winner], "val/x", mode)
+    assert (verdict.verdict, verdict.comparison.seeds) == ("ADOPT", [1, 2, 3])
 
 
 @MODES
