@@ -28,6 +28,8 @@ class Arm:
     values: list[float]
     mean: float
     sd: float
+    infeasible: list[int]
+    """Seeds at which it diverged or ran out of memory."""
     test: dict[str, list[float]]
     """Per metric of the test split the values over the seeds; empty until it is read."""
 
@@ -141,7 +143,10 @@ def _arm(record: dict[str, Any], test: Iterable[dict[str, Any]]) -> Arm:
             tested.setdefault(name, []).append(number_or_nan(value))
     values = [number_or_nan(value) for value in record["values"]]
     mean, sd = number_or_nan(record["mean"]), number_or_nan(record["sd"])
-    return Arm(record["arm"], record["config"], record["trials"], record["seeds"], values, mean, sd, tested)
+    return Arm(
+        record["arm"], record["config"], record["trials"], record["seeds"], values, mean, sd, record["infeasible"],
+        tested,
+    )  # fmt: skip
 
 
 def cost(history: History) -> Cost:

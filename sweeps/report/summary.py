@@ -115,7 +115,8 @@ def by_name(arms: list[Arm], name: str) -> Arm:
 
 def _arm(arm: Arm) -> list[str]:
     values = ", ".join(words.number(v) if math.isfinite(v) else "none" for v in arm.values)
-    lines = wrapped(f"{arm.name:<10}  {arm.spread}  over {words.count(len(arm.seeds), 'seed')}: {values}", "  ")
+    lost = f"; infeasible at {words.count(len(arm.infeasible), 'seed')}" if arm.infeasible else ""
+    lines = wrapped(f"{arm.name:<10}  {arm.spread}  over {words.count(len(arm.seeds), 'seed')}: {values}{lost}", "  ")
     if arm.name != "baseline":
         lines += wrapped(words.config_words(arm.config), "              ")
     return lines

@@ -29,7 +29,8 @@ def arms(history: History) -> list[Row]:
         {
             "arm": arm.name,
             "won": arm is result.winner,
-            "seeds": [f"{seed}: {words.number(v)}" for seed, v in zip(arm.seeds, arm.values, strict=True)],
+            "seeds": [f"{seed}: {words.number(v)}" for seed, v in zip(arm.seeds, arm.values, strict=True)]
+            + [f"{seed}: infeasible" for seed in arm.infeasible],
             "spread": arm.spread,
             "test": arm.test_words,
             "trials": ", ".join(arm.trials),

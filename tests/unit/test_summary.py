@@ -10,6 +10,7 @@ import pytest
 from recorded import record
 from sweeps.history import History
 from sweeps.journal import read
+from sweeps.report import tables
 from sweeps.report.summary import status, summary
 from sweeps.report.words import duration, mean_sd, number, plain
 from sweeps.space import Change
@@ -51,6 +52,15 @@ def test_the_summary_compares_winner_and_baseline_over_seeds(history):
     difference = history.verdict["comparison"]
     assert f"better by   {difference['mean_difference']:+.3g} (95 % interval {difference['low']:+.3g} …" in text
     assert "test split  read once: refine" in text
+
+
+def test_seeds_at_which_an_arm_was_infeasible_are_shown(history):
+    arms = history.verdict["arms"]
+    winner = next(arm for arm in arms if arm["arm"] == history.verdict["winner"])
+    winner["infeasible"] = [4, 7]
+    assert "; infeasible at 2 seeds" in " ".join(say(history).split())
+    (row,) = (row for row in tables.arms(history) if row["won"])
+    assert row["seeds"][3:] == ["4: infeasible", "7: infeasible"]
 
 
 def test_the_summary_names_the_ranges_that_moved_and_why(history):
