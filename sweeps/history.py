@@ -101,7 +101,18 @@ class PhaseHistory:
     """Planned trials."""
     started: float
     ended: float | None = None
+    status: str = "RUNNING"
     reason: str = ""
+
+
+@dataclass
+class Driver:
+    """One driver's time with the sweep."""
+
+    began: float
+    ready: float
+    last: float
+    """When it wrote its newest line."""
 
 
 @dataclass
@@ -112,6 +123,8 @@ class History:
     spec: SweepSpec | None = None
     header: Line = field(default_factory=dict)
     """The newest `sweep` line: versions, git, hardware, slots."""
+    drivers: list[Driver] = field(default_factory=list)
+    """The first one, and those that resumed the sweep."""
     plans: list[Line] = field(default_factory=list)
     phases: dict[str, PhaseHistory] = field(default_factory=dict)
     trials: dict[str, TrialHistory] = field(default_factory=dict)
@@ -137,10 +150,12 @@ class History:
         kind = line["kind"]
         if kind == "sweep":
             self.header, self.spec, self.end = line, SweepSpec.model_validate(line["spec"]), None
+            self.drivers.append(Driver(line["began"], line["ready"], line["at"]))
         elif kind == "plan":
             self.plans.append(line)
         elif kind == "phase":
             changes = [Change.model_validate(change) for change in line["changes"]]
+            known = self.phases.get(line["phase"])
             self.phases[line["phase"]] = PhaseHistory(
                 line["phase"],
                 line["phase_kind"],
@@ -148,12 +163,12 @@ class History:
                 changes,
                 line["comparison"],
                 line["trials"],
-                line["at"],
+                known.started if known else line["at"],
             )
         elif kind == "trial":
-            known = self.trials.get(line["trial"])
-            if known:
-                known.attempt, known.status, known.reason, known.ended = line["attempt"], "RUNNING", "", None
+            trial = self.trials.get(line["trial"])
+            if trial:
+                trial.attempt, trial.status, trial.reason, trial.ended = line["attempt"], "RUNNING", "", None
             else:
                 self.trials[line["trial"]] = TrialHistory(
                     line["trial"],
@@ -190,9 +205,11 @@ class History:
             trial.status, trial.reason, trial.ended = line["status"], line["reason"], line["at"]
         elif kind == "end" and "phase" in line:
             phase = self.phases[line["phase"]]
-            phase.ended, phase.reason = line["at"], line["reason"]
+            phase.ended, phase.status, phase.reason = line["at"], line["status"], line["reason"]
         elif kind == "end":
             self.end = line
+        if self.drivers:
+            self.drivers[-1].last = line["at"]
 
     @cached_property
     def name(self) -> str:

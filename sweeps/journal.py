@@ -3,7 +3,7 @@
 MLflow, the live view, the report and diagnosis read it; none reads another. A line is `{kind, at, …}`, `at` in unix
 seconds, and is never changed once written. Kinds and what they carry besides:
 
-    sweep      name, spec, generation, git, versions, hardware, began       a driver starts
+    sweep      name, spec, generation, git, versions, hardware, began       a driver starts, or goes on
     plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring
     phase      phase, phase_kind, space, changes, comparison, trials        a phase begins with this space, and why
     trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
@@ -21,9 +21,11 @@ where the candidate is better, in both modes. Non-finite metric values are the s
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -79,21 +81,28 @@ def find_sweep(path: str | Path, storage: str = "./runs") -> Path:
 
 
 class Journal:
-    """The driver's pen. Claims the next generation of the sweep's journal by creating its file."""
+    """The driver's pen. Claims the next generation of the sweep's journal by creating its file.
+
+    A lock keeps a second driver of the machine out. Where a file system has no locks that hold between machines, the
+    newer driver has the higher generation, and the older one stops before its next line.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Raises JournalError when the journal cannot be written."""
+        """Raises StorageError when a driver is at work on the sweep, JournalError when it cannot be written."""
         directory = folder / "journal"
         try:
             directory.mkdir(exist_ok=True)
+            self._lock = lock(folder / "driver.lock")
             self.generation = 1 + max((int(p.name.split("-")[0]) for p in directory.glob("*.jsonl")), default=0)
-            self.path = directory / f"{self.generation:04d}-0000.jsonl"
+            self.path, self._next = (directory / f"{self.generation + n:04d}-0000.jsonl" for n in (0, 1))
             self._file = open(self.path, "xb")  # noqa: SIM115  (open for the driver's life)
         except OSError as error:
             raise JournalError(f"journal: cannot write in {directory}: {error.strerror}") from error
 
     def append(self, kind: str, **fields: Any) -> Line:
-        """Write one line and return it. Raises JournalError when the storage refuses it."""
+        """Write one line and return it. Raises JournalError when the storage refuses it, or another driver has it."""
+        if self._next.exists():
+            raise JournalError(f"journal: another driver has taken {self.path.parent.parent} over. This one stops.")
         line: Line = {"kind": kind, "at": time.time(), **fields}
         try:
             self._file.write(json.dumps(finite(line), allow_nan=False, separators=(",", ":")).encode() + b"\n")
@@ -107,8 +116,27 @@ class Journal:
         return line
 
     def close(self) -> None:
-        """Close the file; the journal stays readable."""
-        self._file.close()
+        """Close the file and let another driver have the sweep; the journal stays readable."""
+        if not self._file.closed:
+            self._file.close()
+            os.close(self._lock)
+
+
+def lock(path: Path) -> int:
+    """Take the drivers' lock; the returned descriptor holds it until it is closed or the process ends, however.
+
+    Raises StorageError when another process has it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        who = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise StorageError(f"{path.parent} is at work: {who} drives it. Wait for its end, or end it first.") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return descriptor
 
 
 class JournalReader:

@@ -46,25 +46,27 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.longest = 0.0
         self.seconds = 0.0
         self.losses: list[str] = []
+        self.lost: list[dict[str, Any]] = []
+        """What went wrong in this step and was mended here."""
+        self.repeated: dict[int, dict[str, float]] = {}
+        """Metrics of epochs trained again in this step."""
 
     def step(self) -> dict[str, Any]:
         """One epoch of the trial: `epoch`, `value` (the sweep's metric, when finite), the report as JSON."""
         pool = ray.get_actor(*self.pool_name)
-        lost: list[dict[str, Any]] = []
+        self.lost, self.repeated = [], {}
         while True:
             try:
                 report = self._advance(pool)
                 break
             except GetTimeoutError:
-                lost.append({"message": f"the slot did not answer within {self._deadline():.0f} s"})
+                self._lose("SlotLost", f"the slot did not answer within {self._deadline():.0f} s")
             except RayError as error:
                 cause = getattr(error, "cause", None) or error  # of what the slot itself raised
-                lost.append({"message": f"the slot was lost: {str(cause).strip().splitlines()[0]}"})
-            lost[-1]["seconds"] = self.seconds
+                self._lose("SlotLost", f"the slot was lost: {str(cause).strip().splitlines()[0]}")
             self.slot = None
             ray.get(pool.replace.remote(self.order.holder))
-            self.losses.append(lost[-1]["message"])
-            self.seconds = 0.0
+            self.losses.append(self.lost[-1]["message"])
             if len(self.losses) >= MAX_LOSSES:
                 failure = {"kind": "lost", "error": "SlotLost", "message": "; ".join(self.losses), "traceback": ""}
                 report = {
@@ -84,7 +86,8 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         result = {
             "epoch": self.epoch,
             "report": json.dumps(finite(report)),
-            "lost": json.dumps(lost),
+            "lost": json.dumps(self.lost),
+            "repeated": json.dumps(finite(self.repeated)),
             "done": report["done"],
         }
         if report["failure"] is None and self.metric in report["metrics"]:
@@ -99,11 +102,19 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             answer = self._command("start", self.order, timeout=FIRST_STEP_S)
             if answer["failure"]:
                 return answer
+            if answer["torn"]:
+                self._lose("CheckpointError", f"it begins afresh: {answer['torn']}")
         while True:
             answer = self._command("next", timeout=self._deadline())
             self.longest = max(self.longest, answer["seconds"])
             if answer["failure"] or answer["done"] or answer["epoch"] > self.epoch:
                 return answer
+            self.repeated[answer["epoch"]] = answer["metrics"]
+
+    def _lose(self, error: str, message: str) -> None:
+        """Note a loss for the journal, with the work that it cost."""
+        self.lost.append({"kind": "lost", "error": error, "message": message, "seconds": self.seconds})
+        self.seconds = 0.0
 
     def _command(self, name: str, *arguments: Any, timeout: float) -> Answer:
         """Have the slot carry out a command; its time counts, also when the slot is lost over it."""

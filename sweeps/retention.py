@@ -7,7 +7,7 @@ goes on from the last checkpoint, refine and confirm start afresh, `.best.load()
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sweeps.history import Mode, TrialHistory
@@ -33,6 +33,14 @@ def drop_beaten(folder: Path, ended: Sequence[TrialHistory], metric: str, mode: 
     for trial in ended:
         if trial not in best and trial.checkpoint:
             remove(folder, trial.checkpoint)
+
+
+def drop_unnamed(folder: Path, trials: Iterable[TrialHistory]) -> None:
+    """Remove the checkpoints that no report names: a driver that was killed never told of them."""
+    named = {epoch.checkpoint for trial in trials for epoch in trial.epochs}
+    for path in sorted((folder / "checkpoints").glob("*/*")):
+        if str(path.relative_to(folder)) not in named:
+            remove(folder, str(path.relative_to(folder)))
 
 
 def remove(folder: Path, pointer: str) -> None:

@@ -7,13 +7,14 @@ stopping variant: a trial at a rung goes on when it is in the top 1/reduction_fa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from sweeps.history import TrialHistory
 from sweeps.search import Scratch
 from sweeps.spec import rungs
 
@@ -77,6 +78,21 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
             return
 
 
+def rebuild(judge: TrialScheduler, trials: Iterable[TrialHistory], metric: str) -> None:
+    """Bring a new scheduler to where an earlier driver's stood, by telling it the journal's reports in their order."""
+    known = {trial.trial: Ours(trial.trial) for trial in trials}
+    told = sorted(
+        (epoch.at, trial.trial, epoch.epoch, epoch.metrics[metric])
+        for trial in trials
+        for epoch in trial.epochs
+        if metric in epoch.metrics
+    )
+    for trial in known.values():
+        judge.on_trial_add(None, trial)
+    for _, name, epoch, value in told:
+        judge.on_trial_result(None, known[name], {"epoch": epoch, "value": value})
+
+
 def scheduler(
     mode: str, epochs: int, min_epochs: int, reduction_factor: float | None, decided: Decided
 ) -> TrialScheduler:
@@ -88,4 +104,4 @@ def scheduler(
 
 def ours(trial: Any) -> Ours:
     """Our identity of a Tune trial."""
-    return Ours(trial.config["order"]["trial"])
+    return trial if isinstance(trial, Ours) else Ours(trial.config["order"]["trial"])

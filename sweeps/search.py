@@ -31,9 +31,9 @@ Proposer = Callable[[int], Proposal]
 """The proposal for the trial of that number in its phase, from 0."""
 
 
-def listed(proposals: Sequence[Proposal]) -> Proposer:
-    """Proposals that are known beforehand: a grid, the arms of confirm."""
-    return lambda number: proposals[number]
+def listed(proposals: Sequence[Proposal], first: int = 0) -> Proposer:
+    """Proposals that are known beforehand: a grid, the arms of confirm; `first` is the number of the first."""
+    return lambda number: proposals[number - first]
 
 
 def sobol(space: Space, seed: int) -> Callable[[int], Config]:
@@ -134,8 +134,8 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
         self.checkpoints = tuple(checkpoints)
         self.number = 0
         self.live: set[str] = set()
-        self.again: deque[tuple[Order, int]] = deque()
         self.roles: dict[str, str] = {}
+        self.again: deque[tuple[Order, int]] = deque()
 
     def suggest(self, trial_id: str) -> Any:
         told = 0
@@ -157,6 +157,11 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
         self.live.add(trial_id)
         self.begin(order, self.roles[order.trial])
         return {**self.common, "order": asdict(order), "told": told}
+
+    def resume(self, roles: Mapping[str, str]) -> None:
+        """Go on after the trials of these names, in order, which an earlier driver handed out in these roles."""
+        self.roles.update(roles)
+        self.number = len(roles)
 
     def retry(self, order: Order, told: int) -> None:
         """Hand this order out next; its epochs up to `told` are in the journal."""

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,16 +107,25 @@ class Worker:
         return {"checkpoint": None, "failure": None, **found, **own}
 
     def start(self, order: Order) -> Answer:
-        """Begin a trial, from a checkpoint if the order names one; closes the one before, if there is one."""
+        """Begin a trial, from a checkpoint if the order names one; closes the one before, if there is one.
+
+        Answers with `torn`, why the checkpoint cannot be read; the trial then begins afresh.
+        """
         from trainables.contract import Fidelity, Session, resolve
+        from trainables.state import CheckpointError
 
         self._stop()
         os.chdir(self.home)  # wherever the trial before this one went
-        state = self._load(order.resume) if order.resume else None
+        state, torn = None, ""
+        if order.resume:
+            try:
+                state = self._load(order.resume)
+            except CheckpointError as error:
+                torn = str(error)
+        self.epoch = int(order.resume.rpartition("/")[2]) if order.resume and state else 0
         self.session = Session(Fidelity(**order.fidelity), self.device, state)
         self.trial = iter(resolve(self.trainable)(order.config, self.session))
-        self.epoch = 0
-        return {}
+        return {"torn": torn}
 
     def next(self, _: None) -> Answer:
         """Train one epoch; write the checkpoint that is due before answering with its report."""
@@ -138,10 +147,7 @@ class Worker:
         before, self.epoch = self.epoch, report.epoch
         metrics = {name: float(value) for name, value in report.metrics.items()}
         done = self.epoch >= self.session.fidelity.epochs
-        bad = sorted(k for k, v in metrics.items() if not k.startswith(ASIDE) and not math.isfinite(v))
-        if bad:
-            message = f"non-finite {', '.join(bad)} at epoch {self.epoch}"
-            found = {"kind": "non_finite", "error": "non-finite", "message": message, "traceback": ""}
+        if found := non_finite(self.epoch, metrics):
             return {"epoch": self.epoch, "metrics": metrics, "done": True, "failure": found}
         due = done or any(before < epoch <= self.epoch for epoch in self.order.checkpoints)
         checkpoint = self._save() if due and self.session.capture else None
@@ -220,6 +226,15 @@ def failure(error: BaseException) -> dict[str, str]:
         "message": str(error) or repr(error),
         "traceback": "".join(traceback.format_list(own)),
     }
+
+
+def non_finite(epoch: int, metrics: Mapping[str, float]) -> dict[str, str] | None:
+    """The failure that a report with a result that is not finite means; None where all are."""
+    bad = sorted(name for name, value in metrics.items() if not name.startswith(ASIDE) and not math.isfinite(value))
+    if not bad:
+        return None
+    message = f"non-finite {', '.join(bad)} at epoch {epoch}"
+    return {"kind": "non_finite", "error": "non-finite", "message": message, "traceback": ""}
 
 
 def flush() -> None:
@@ -341,12 +356,16 @@ class Pool:
         """Free every slot that a trial still holds."""
         await asyncio.gather(*(self.release(holder) for holder in list(self.held)))
 
-    async def end(self) -> None:
-        """Let every slot end its Ray Train run by returning, so that it leaves nothing behind in the cluster."""
+    async def end(self, limit_s: float = CLOSE_S) -> None:
+        """Let every slot end its Ray Train run by returning, so that it leaves nothing behind in the cluster.
+
+        One that does not within `limit_s` is killed.
+        """
         for starting in self.starting:
             starting.cancel()
         slots = [*self.free, *self.held.values()]
-        ends = (asyncio.wait_for(slot.command.remote("exit"), CLOSE_S) for slot in slots)
+        self.free, self.held, self.alive, self.problem = [], {}, 0, "the pool has ended"
+        ends = (asyncio.wait_for(slot.command.remote("exit"), limit_s) for slot in slots)
         await asyncio.gather(*ends, return_exceptions=True)  # one that does not answer is killed all the same
         for slot in slots:
             ray.kill(slot)

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import ray
 
-from cluster.local import Cluster, connect, in_job
+from cluster.local import connect, in_job
 from sweeps import tracking
 from sweeps.errors import PlanError, SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
@@ -42,9 +40,12 @@ from sweeps.plan import (
     sized,
     slots_on,
 )
+from sweeps.provenance import header, note_changed_code
 from sweeps.report import html
 from sweeps.report.live import Live
 from sweeps.report.summary import summary
+from sweeps.resume import extended, refuse_changes
+from sweeps.retention import drop_unnamed
 from sweeps.slots import Order, Pool
 from sweeps.space import Config
 from sweeps.spec import SearchPhase, SweepSpec, name_of
@@ -58,6 +59,8 @@ FIRST_TRIALS = 4
 """After so many ended trials the plan is made again with the time they took."""
 DRAIN_S = 120.0
 """How long the end of a sweep waits for MLflow to catch up."""
+INTERRUPTED_DRAIN_S = 4.0
+"""After Ctrl-C; the writer goes on by itself."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +184,55 @@ class Sweep:
 
         Raises UsageError before anything is written when the call cannot work, SweepFailed when the sweep halts.
         """
-        out, began = out or sys.stdout, began or time.time()
-        spec, storage = self.spec, storage_folder(self.spec.storage)
-        if in_job() and not Path(spec.storage).is_absolute():
-            print(
-                f"storage: {storage} goes away with the job's files; give an absolute --storage that lasts.", file=out
-            )
+        out = out or sys.stdout
+        storage = storage_folder(self.spec.storage)
+        if in_job() and not Path(self.spec.storage).is_absolute():
+            say(out, f"storage: {storage} goes away with the job's files; give an absolute --storage that lasts.")
+        return self._drive(out, began or time.time(), lambda: new_folder(storage, self.spec.name))
+
+    def resume(self, *, spec: SweepSpec | None = None, out: TextIO | None = None, began: float | None = None) -> Sweep:
+        """Go on with a sweep that was interrupted, killed or halted, to its end, and return this sweep.
+
+        Ended trials stay as they are; each unfinished one goes on from its newest checkpoint that the journal names.
+        `spec` may differ from the sweep's own in what changes no result: budget, resources, tracking, which checkpoints
+        are kept. Raises UsageError when there is nothing to resume, StorageError when a driver is at work on it.
+        """
+        if self.history.status == "FINISHED":
+            raise UsageError(f"{self.folder} has finished. `sweeps extend` adds trials to it.")
+        if spec is not None:
+            refuse_changes(self.spec, spec)
+        return self._go_on(spec or self.spec, out, began)
+
+    def extend(self, trials: int, *, out: TextIO | None = None, began: float | None = None) -> Sweep:
+        """Give the last search phase of a finished sweep so many more trials, confirm anew, and return this sweep.
+
+        Raises UsageError for a sweep that has not finished, or whose last search was a grid.
+        """
+        if self.history.status != "FINISHED":
+            raise UsageError(f"{self.folder} has not finished. `sweeps resume` it first.")
+        return self._go_on(extended(self.spec, trials), out, began)
+
+    def _go_on(self, spec: SweepSpec, out: TextIO | None, began: float | None) -> Sweep:
+        folder, out = self.folder, out or sys.stdout
+        if name_of(spec.trainable).startswith("__main__:"):
+            raise UsageError(f"{name_of(spec.trainable)} was defined in a script. Put it in a module, and run anew.")
+        record = Record(folder)
+        try:
+            drop_unnamed(folder, record.history.trials.values())
+            self.spec = spec
+            return self._drive(out, began or time.time(), lambda: contextlib.nullcontext(folder), record)
+        finally:
+            record.close()
+
+    def _drive(
+        self,
+        out: TextIO,
+        began: float,
+        place: Callable[[], AbstractContextManager[Path]],
+        record: Record | None = None,
+    ) -> Sweep:
+        """Be the sweep's driver, in the folder that `place` gives; `record` is that of a sweep that has begun."""
+        spec = self.spec
         if spec.tracking:
             tracking.check(spec.tracking)
         say(out, f"sweep {spec.name}: starting Ray …")
@@ -196,25 +242,28 @@ class Sweep:
             make_plan(spec, slots)  # refuses what cannot fit
             say(out, f"Ray is up; starting {slots} slots …")
             with (
-                new_folder(storage, spec.name) as folder,
+                place() as folder,
                 tempfile.TemporaryDirectory() as scratch,
                 pool_of(spec, slots, folder, scratch) as (pool, pool_name),
             ):
                 baseline = baseline_of(spec, standard_hyperparameters(pool))
                 say(out, "the first slot is up; building the baseline's data and model …")
                 footprint = inspect_trainable(spec, baseline, pool)
-                earlier = earlier_seconds_per_epoch(spec, storage)
+                earlier = earlier_seconds_per_epoch(spec, folder.parent)
                 seconds, basis = (earlier[0], f"as in {earlier[1]}") if earlier else (None, UNKNOWN)
                 plan = make_plan(spec, slots, footprint, seconds, basis)
                 ray.get(pool.ready.remote())
-                record = Record(folder)
+                record = record or Record(folder)
                 self._history = record.history
+                before = record.history.header.get("git")
                 header(record, spec, slots, cluster, began)
+                note_changed_code(record, before)
                 record.write("plan", **plan.document())
                 say(out, f"sweep in {folder}\n{render(plan, spec)}")
                 engine = Engine(spec, baseline, folder, record, pool, pool_name, slots, footprint, Path(scratch))
                 if spec.budget.hours is not None:
-                    engine.deadline = began + spec.budget.hours * 3600
+                    before = sum(driver.last - driver.began for driver in record.history.drivers[:-1])
+                    engine.deadline = began + spec.budget.hours * 3600 - before
                 self._phases(engine, out)
         finally:
             cluster.close()
@@ -241,7 +290,7 @@ class Sweep:
             record.write("end", status=status, reason=reason, time=split(record.history, engine.slots))
             record.close()
             report = self.report()
-            problem = tracking.finish(child, DRAIN_S)
+            problem = tracking.finish(child, INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
             command, page = tracking.open_command(engine.folder, uri), tracking.page(engine.folder, uri)
             answer = summary(record.history, report=str(report), open_command=command, page=page)
             say(out, answer)
@@ -308,45 +357,6 @@ def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str,
     return footprint
 
 
-def header(record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began: float) -> None:
-    """Write the journal's first line: what runs, from which code, with which versions, on what."""
-    packages = ("torch", "ray", "mlflow", "hyperopt", "pyarrow", "tunewright")
-    record.write(
-        "sweep", name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
-        generation=record.journal.generation, git=git_state(), versions=dict(versions(packages)),
-        hardware={
-            "cpus": sum(node["CPU"] for node in cluster.nodes), "gpus": sum(node["GPU"] for node in cluster.nodes),
-            "nodes": len(cluster.nodes), "slots": slots, "machine": platform.machine(),
-            "python": platform.python_version(),
-        },
-        began=began, ready=time.time(),
-    )  # fmt: skip
-
-
-def versions(packages: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Name and version of the packages that are installed; in a job our own code may be its files only."""
-    for package in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            yield package, version(package)
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of the working directory and whether it has changes; None outside a git checkout."""
-
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, cwd=os.getcwd())
-        except (
-            OSError,
-            subprocess.TimeoutExpired,
-        ):  # no git, or a file system that hangs: provenance is not worth a failure
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return None if commit is None else {"commit": commit, "dirty": bool(ask("status", "--porcelain"))}
-
-
 def say(out: TextIO, text: str) -> None:
     """Print; a sweep goes on without its terminal, as the live view does."""
     with contextlib.suppress(OSError, ValueError):
@@ -372,9 +382,9 @@ def replan(engine: Engine, live: Live) -> None:
 
 
 def split(history: History, slots: int) -> dict[str, float]:
-    """How the wall time divides: start-up until the slots are ready, training in them (their mean), the rest."""
-    wall = time.time() - history.header["began"]
-    startup = history.header["ready"] - history.header["began"]
+    """How the wall time of all drivers divides: start-up until the slots are ready, training in them, the rest."""
+    wall = time.time() - history.drivers[-1].last + sum(driver.last - driver.began for driver in history.drivers)
+    startup = sum(driver.ready - driver.began for driver in history.drivers)
     training = history.seconds / slots
     return {
         "wall_s": wall, "startup_s": startup, "training_s": training, "bookkeeping_s": wall - startup - training,

@@ -7,9 +7,10 @@ became of it and whether it is tried again is decided here, from the reports.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from sweeps.errors import SweepFailed, SweepsError
-from sweeps.history import Record
+from sweeps.history import Record, TrialHistory
 from sweeps.lease import Lease
 from sweeps.retention import drop_beaten, drop_superseded
-from sweeps.schedule import scheduler
+from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
-from sweeps.slots import Order
+from sweeps.slots import ASIDE, Order, non_finite
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, rungs
 
@@ -34,6 +35,10 @@ ALIKE = 3
 """So many first trials that fail alike halt the sweep."""
 LEASE_LOSSES = 6
 """A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
+
+
+INTERRUPTED_S = 1.0
+"""How long a slot has to end by itself when the driver is interrupted."""
 
 
 @dataclass
@@ -84,10 +89,12 @@ def run_phase(
     reduction_factor: float | None = None,
     keep_all: bool = False,
 ) -> None:
-    """Run `count` trials of one phase, whose start the journal has already.
+    """Run a phase, whose start the journal has already, until it has `count` trials and each has ended.
 
-    Raises SweepFailed when the first trials fail alike, none gives a result, or the metric is not reported.
+    Those that an earlier driver left unfinished go first, each from its newest checkpoint. Raises
+    SweepFailed when the first trials fail alike, none gives a result, or the metric is not reported.
     """
+    earlier = engine.record.history.of_phase(phase)
     events = Events(engine, phase, keep_all)
     epochs = fidelity["epochs"]
     stops = rungs(epochs, min_epochs, reduction_factor)
@@ -96,6 +103,14 @@ def run_phase(
     searcher = PhaseSearcher(phase, count, propose, fidelity, common, events.begin, checkpoints)
     events.retry = searcher.retry
     judge: TrialScheduler = scheduler(engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided)
+    rebuild(judge, earlier, engine.spec.metric)
+    searcher.resume({trial.trial: trial.role for trial in earlier})
+    for trial in earlier:
+        events.settle(trial, searcher.checkpoints)
+    if searcher.number >= count and not searcher.again:
+        if engine.record.history.phases[phase].status != "FINISHED":
+            close_phase(engine, phase, "FINISHED", "all trials")
+        return
     node = f"node:{ray.util.get_node_ip_address()}"  # leases stay beside the driver, on no CPU of the trials'
     tuner = tune.Tuner(
         tune.with_resources(Lease, tune.PlacementGroupFactory([{node: 0.001}])),
@@ -134,12 +149,20 @@ def run_phase(
     except Exception as error:
         status, reason = "FAILED", repr(error)
         raise
+    except BaseException:  # Ctrl-C: an epoch may last for hours, and its trial goes on from a checkpoint anyhow
+        ray.get(engine.pool.end.remote(INTERRUPTED_S))
+        raise
     finally:
         ray.get(engine.pool.release_all.remote())
-        for trial in engine.record.history.of_phase(phase):
-            if trial.status == "RUNNING":
-                engine.record.write("end", trial=trial.trial, status="INTERRUPTED", reason=reason)
-        engine.record.write("end", phase=phase, status=status, reason=reason)
+        close_phase(engine, phase, status, reason)
+
+
+def close_phase(engine: Engine, phase: str, status: str, reason: str) -> None:
+    """Write the end of a phase, and of the trials that are still at work."""
+    for trial in engine.record.history.of_phase(phase):
+        if trial.status == "RUNNING":
+            engine.record.write("end", trial=trial.trial, status="INTERRUPTED", reason=reason)
+    engine.record.write("end", phase=phase, status=status, reason=reason)
 
 
 class Events(Scratch, tune.Callback):  # type: ignore[misc]
@@ -155,6 +178,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.untold: set[str] = set()
         """Trials whose newest decision is not in the journal yet."""
         self.recovered: dict[str, int] = {}
+        self.unequal: set[str] = set()
+        """Trials of which an epoch that was trained again came out otherwise."""
 
     def begin(self, order: Order, role: str) -> None:
         """A trial, or its next attempt, is handed out."""
@@ -162,6 +187,35 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             "trial", phase=self.phase, trial=order.trial, attempt=order.attempt, role=role, config=order.config,
             fidelity=order.fidelity,
         )  # fmt: skip
+
+    def settle(self, trial: TrialHistory, checkpoints: Sequence[float]) -> None:
+        """Take up a trial of an earlier driver: write what that driver still knew of it, and have it go on.
+
+        The reports are in the journal, but the driver may have died before it wrote what followed from the last one.
+        """
+        if trial.trial in self.untold:
+            self.untold.remove(trial.trial)
+            decision = self.judged[trial.trial]
+            written = {(line["trial"], line["epoch"]) for line in self.record.history.decisions}
+            if (trial.trial, decision["epoch"]) not in written:
+                self.record.write("decision", trial=trial.trial, **decision)
+        if trial.status not in ("RUNNING", "INTERRUPTED"):
+            self.judged.pop(trial.trial, None)
+            return
+        order = Order(
+            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.checkpoint, tuple(checkpoints)
+        )  # fmt: skip
+        failure = failed(trial)
+        self.last[order.holder] = {
+            "epoch": trial.told, "failure": failure, "done": bool(failure) or trial.told >= trial.fidelity["epochs"],
+        }  # fmt: skip
+        status, reason = self._outcome(order)
+        if status == "RETRY":
+            self.retry(replace(order, attempt=order.attempt + 1), trial.told)
+        elif status == "INTERRUPTED":
+            self.retry(order, trial.told)
+        else:
+            self._end(order, status, reason)
 
     def decided(self, trial: str, decision: dict[str, Any]) -> None:
         """The scheduler judged a trial; written after the report that it judged."""
@@ -175,7 +229,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         report = json.loads(result["report"])
         history = self.record.history.trials[order.trial]
         for loss in json.loads(result["lost"]):
-            self._failure(order, {"kind": "lost", "error": "SlotLost", "message": loss["message"]}, loss["seconds"])
+            self._failure(order, loss, loss["seconds"])
+        self._compare(history, json.loads(result["repeated"]))
         new = bool(report["metrics"]) and report["epoch"] > history.told
         if new:
             fields = {key: report[key] for key in ("epoch", "metrics", "checkpoint", "seconds", "slot")}
@@ -199,12 +254,17 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         order = Order(**trial.config["order"])
         self.engine.pool.release.remote(order.holder)
         status, reason = self._outcome(order)
-        self.judged.pop(order.trial, None)
         if status == "RETRY":
+            self.judged.pop(order.trial, None)
             return
+        self._end(order, status, reason)
+
+    def _end(self, order: Order, status: str, reason: str) -> None:
+        self.judged.pop(order.trial, None)
         self.record.write("end", trial=order.trial, status=status, reason=reason)
         if not self.keep_all:
-            ended = [t for t in self.record.history.of_phase(self.phase) if t.status != "RUNNING"]
+            going_on = ("RUNNING", "INTERRUPTED")
+            ended = [t for t in self.record.history.of_phase(self.phase) if t.status not in going_on]
             spec = self.engine.spec
             drop_beaten(self.engine.folder, ended, spec.metric, spec.mode, spec.keep_checkpoints)
         if status == "FAILED":
@@ -221,6 +281,24 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self._lease_lost(order)
         if self.problem is None:
             self.retry(order, self.record.history.trials[order.trial].told)
+
+    def _compare(self, trial: TrialHistory, repeated: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say so, once a trial, when epochs that were trained again came out otherwise than the journal has them."""
+        for epoch in trial.epochs:
+            again = {name: float(value) for name, value in repeated.get(str(epoch.epoch), {}).items()}
+            other = sorted(
+                name
+                for name, value in again.items()
+                if not name.startswith(ASIDE) and not math.isnan(value) and value != epoch.metrics.get(name)
+            )
+            if other and trial.trial not in self.unequal:
+                self.unequal.add(trial.trial)
+                first = other[0]
+                message = (
+                    f"{trial.trial}: epoch {epoch.epoch} was trained again and gave {first} {again[first]:.6g}, not "
+                    f"{epoch.metrics.get(first)}. Does the trial draw from generators that its checkpoint leaves out?"
+                )
+                self.record.write("finding", finding="not_repeatable", severity="warn", message=message)
 
     def _lease_lost(self, order: Order) -> None:
         self.recovered[order.holder] = self.recovered.get(order.holder, 0) + 1
@@ -286,6 +364,16 @@ class Halt(Scratch, tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         return self.events.problem is not None or bool(self.events.engine.spent())
+
+
+def failed(trial: TrialHistory) -> dict[str, str] | None:
+    """What ended the newest attempt of an unfinished trial, as its slot reported it; None where nothing did."""
+    kinds = ("error", "memory", "non_finite")
+    final = [f for f in trial.failures if f["attempt"] == trial.attempt and f["failure_kind"] in kinds]
+    if final:
+        return {"kind": final[-1]["failure_kind"], "error": final[-1]["error"], "message": final[-1]["message"]}
+    last = trial.epochs[-1] if trial.epochs else None
+    return non_finite(last.epoch, last.metrics) if last else None
 
 
 def unknown_metric(metric: str, trial: str, reported: list[str]) -> SweepFailed:

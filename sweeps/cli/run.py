@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from sweeps.cli.look import SWEEP
+
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 STORAGE = click.option("--storage", metavar="PATH", help="Keep the sweep's folder here instead of where the spec says.")
 TRACKING = click.option(
@@ -34,6 +36,29 @@ def run(began: float, spec: Path, storage: str | None, tracking_uri: str | None)
     from sweeps.sweep import Sweep  # imports Ray: only once the spec is known to be right
 
     Sweep(document).run(began=began)
+
+
+@click.command()
+@SWEEP
+@click.option("--spec", type=click.Path(path_type=Path), help="The spec, with another budget, resources or tracking.")
+@click.pass_obj
+def resume(began: float, sweep: str, spec: Path | None) -> None:
+    """Go on with a SWEEP that was interrupted, killed or halted, to its verdict."""
+    from sweeps.spec import read_spec
+    from sweeps.sweep import Sweep
+
+    Sweep.open(sweep).resume(spec=read_spec(spec) if spec else None, began=began)
+
+
+@click.command()
+@SWEEP
+@click.option("--trials", type=int, required=True, help="How many trials to add to the last search phase.")
+@click.pass_obj
+def extend(began: float, sweep: str, trials: int) -> None:
+    """Go on from a SWEEP that has finished: more trials of its last search, and the verdict anew."""
+    from sweeps.sweep import Sweep
+
+    Sweep.open(sweep).extend(trials, began=began)
 
 
 @click.command()

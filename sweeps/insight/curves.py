@@ -7,6 +7,7 @@ did not: the rule for that is written once, in `rank`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -113,10 +114,11 @@ def best_so_far(history: History) -> dict[str, list[tuple[float, float]]]:
     return {phase: line for phase, line in lines.items() if line}
 
 
-def last_search(history: History) -> str | None:
-    """Name of the newest phase that searched and has a value to rank; None before there is one."""
+def last_search(history: History, before: str | None = None) -> str | None:
+    """Name of the newest phase (of those opened before the given one) that searched and has a value to rank."""
     spec = history.spec
-    names = [name for name, phase in history.phases.items() if phase.kind != "confirm"]
+    opened = itertools.takewhile(lambda name: name != before, history.phases)
+    names = [name for name in opened if history.phases[name].kind != "confirm"]
     for name in reversed(names):
         if spec and rank(history.of_phase(name), spec.metric, spec.mode).trials:
             return name

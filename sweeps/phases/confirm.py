@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sweeps.history import TrialHistory
+from sweeps.history import History, TrialHistory
 from sweeps.insight.curves import last_search, rank
 from sweeps.insight.verdict import Arm, Verdict, document, judge
 from sweeps.phases.opening import open_phase
@@ -25,16 +25,23 @@ def run(engine: Engine, phase: Confirm) -> None:
     """Run the phase and write the verdict. Raises SweepFailed when it gives no result."""
     spec, history = engine.spec, engine.record.history
     name = phase_name(phase)
-    before = last_search(history)
+    before = last_search(history, name)
     assert before is not None, "a search phase that ended without a result has raised"
     arms = {"baseline": engine.baseline, **best_configs(engine, before, phase.top)}
     seeds = [spec.seed + 1 + n for n in range(phase.seeds)]  # fresh ones: the search has seen the sweep's own
-    proposals = [Proposal(arm, config, seed) for seed in seeds for arm, config in arms.items()]
-    open_phase(engine, name, phase.kind, history.phases[before].space, len(proposals))
+    earlier = history.of_phase(name)
+    known = {(trial.role, trial.fidelity["seed"]) for trial in earlier}
+    proposals = [
+        Proposal(arm, config, seed) for seed in seeds for arm, config in arms.items() if (arm, seed) not in known
+    ]
+    count = len(earlier) + len(proposals)
+    open_phase(engine, name, phase.kind, history.phases[before].space, count)
     epochs = confirm_epochs(spec, phase)
     fidelity = {"epochs": epochs, "data_fraction": phase.data_fraction}
-    run_phase(engine, name, count=len(proposals), propose=listed(proposals), fidelity=fidelity, keep_all=True)
-    if engine.spent():
+    run_phase(
+        engine, name, count=count, propose=listed(proposals, len(earlier)), fidelity=fidelity, keep_all=True
+    )  # fmt: skip
+    if engine.spent() or judged(history, name):
         return
     collected = [collect(history.of_phase(name), arm, config, spec.metric) for arm, config in arms.items()]
     for arm in collected:
@@ -55,6 +62,13 @@ def run(engine: Engine, phase: Confirm) -> None:
     best = max(zip(verdict.best.values, verdict.best.trials, strict=True), key=lambda pair: sign * pair[0])[1]
     test = read_test(engine, verdict)
     engine.record.write("verdict", **document(verdict, epochs=epochs, best_trial=best, test=test))
+
+
+def judged(history: History, phase: str) -> bool:
+    """Whether an earlier driver came to a verdict on the phase as it stands."""
+    ended = history.phases[phase].ended
+    lines = [history.verdict, *(f for f in history.findings if f["finding"] == "no_verdict")]
+    return ended is not None and any(line and line["at"] > ended for line in lines)
 
 
 def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:

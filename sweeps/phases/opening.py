@@ -19,18 +19,28 @@ def open_phase(
     trials: int,
     changes: Sequence[Change] = (),
     ranking: Ranking | None = None,
-) -> None:
-    """Write the phase's line: its space, what changed on entering it, and the comparison that rests on."""
+) -> Space:
+    """Write the phase's line: its space, what changed on entering it, and the comparison that rests on.
+
+    A phase that an earlier driver opened keeps what that one wrote; the line says that it goes on, or that it is to
+    have more trials. Returns the phase's space.
+    """
+    known = engine.record.history.phases.get(name)
+    if known and known.status == "FINISHED" and known.trials >= trials:
+        return known.space
     comparison: dict[str, Any] | None = None
     if ranking is not None:
         comparison = {
             "phase": ranking.trials[0].phase, "epoch": ranking.epoch, "data_fraction": ranking.data_fraction,
             "trials": len(ranking.trials),
         }  # fmt: skip
+    if known:
+        space, changes, comparison = known.space, known.changes, known.comparison
     engine.record.write(
         "phase", phase=name, phase_kind=kind, space=space.model_dump(mode="json", by_alias=True),
         changes=[change.model_dump(mode="json") for change in changes], comparison=comparison, trials=trials,
     )  # fmt: skip
+    return space
 
 
 def fidelity(phase: SearchPhase) -> dict[str, Any]:

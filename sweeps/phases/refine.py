@@ -18,20 +18,20 @@ def run(engine: Engine, phase: Refine) -> None:
     """Run the phase. Raises SweepFailed when it gives no result."""
     spec, history = engine.spec, engine.record.history
     name = phase_name(phase)
-    before = last_search(history)
+    before = last_search(history, name)
     assert before is not None, "a search phase that ended without a result has raised"
     ranking = rank(history.of_phase(before), spec.metric, spec.mode)
     wide = history.phases[before].space
-    space, changes = narrow(wide, [trial.config for trial in ranking.trials])
-    open_phase(engine, name, phase.kind, space, phase.trials, changes, ranking)
-    seed = spec.seed + len(history.phases)  # not the points that explore had
-    old, narrowed = sobol(wide, seed), tpe(space, lambda: furthest_first(history, spec.metric, spec.mode), seed)
+    narrowed, changes = narrow(wide, [trial.config for trial in ranking.trials])
+    space = open_phase(engine, name, phase.kind, narrowed, phase.trials, changes, ranking)
+    seed = spec.seed + 1 + list(history.phases).index(name)  # not the points that explore had
+    old, new = sobol(wide, seed), tpe(space, lambda: furthest_first(history, spec.metric, spec.mode), seed)
     from_old = set(itertools.islice(itertools.count(phase.trials - 1, -1), old_space_trials(phase)))
 
     def propose(number: int) -> Proposal:
         if number in from_old:  # last, when TPE has had its say on most
             return Proposal("old_space", old(number), spec.seed)
-        return Proposal("tpe", narrowed(number), spec.seed)
+        return Proposal("tpe", new(number), spec.seed)
 
     run_phase(
         engine, name, count=phase.trials, propose=propose, fidelity=fidelity(phase),

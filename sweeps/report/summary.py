@@ -6,6 +6,7 @@ Plain text, no colours and no control codes: it is read in logs and pasted into 
 from __future__ import annotations
 
 import math
+import shlex
 import textwrap
 
 from sweeps.history import History
@@ -50,6 +51,8 @@ def summary(history: History, *, report: str, open_command: str, page: str = "")
     lines += ["", *wrapped(f"Cost    {text}", ""), f"Report  {report}", f"MLflow  {open_command}"]
     if page:
         lines.append(f"        then open {page}")
+    if history.status not in ("FINISHED", "RUNNING"):
+        lines.append(f"Go on   sweeps resume {shlex.quote(str(history.folder))}")
     return "\n".join(lines)
 
 

@@ -168,11 +168,14 @@ def test_an_unfinished_sweep_runs_and_goes_on_after_its_end_was_written(tmp_path
     with closing(Journal(folder)) as journal:
         journal.append("end", status="INTERRUPTED", reason="ctrl-c")
         assert History.open(folder).status == "INTERRUPTED"
-        journal.append("sweep", spec=SPEC.document(), generation=2)
-        assert History.open(folder).status == "RUNNING"
+        journal.append("sweep", spec=SPEC.document(), generation=2, began=1.0, ready=3.0)
+        again = History.open(folder)
+        assert again.status == "RUNNING"
+        assert [(d.began, d.ready) for d in again.drivers[1:]] == [(1.0, 3.0)]
+        assert again.drivers[0].last < again.drivers[1].last
 
 
 def test_kinds_of_a_later_version_are_left_alone(tmp_path, recorded_sweep, history):
     again = History.open(recorded_sweep)
-    again.apply({"kind": "weather", "at": 0.0, "sun": True})
+    again.apply({"kind": "weather", "at": history.drivers[-1].last, "sun": True})
     assert repr(again) == repr(history)

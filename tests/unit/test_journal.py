@@ -74,13 +74,38 @@ def test_turning_points_are_on_disk_before_the_driver_goes_on(tmp_path, monkeypa
 
 def test_each_driver_claims_the_next_generation(tmp_path, journal_in):
     first = journal_in(tmp_path, "sweep", "end")
+    first.close()
     second = journal_in(tmp_path, "sweep")
     assert (first.generation, second.generation) == (1, 2)
     assert (first.path.name, second.path.name) == ("0001-0000.jsonl", "0002-0000.jsonl")
     assert [line["kind"] for line in read(tmp_path)] == ["sweep", "end", "sweep"]
 
 
-def test_two_drivers_that_claim_at_once_do_not_share_a_file(tmp_path, monkeypatch, journal_in):
+def test_a_second_driver_is_kept_out_while_the_first_lives(tmp_path, journal_in):
+    first = journal_in(tmp_path, "sweep")
+    with pytest.raises(StorageError, match=rf"is at work: process {os.getpid()} on .* drives it"):
+        Journal(tmp_path)
+    first.close()
+    first.close()
+    assert journal_in(tmp_path).generation == 2
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system whose locks do not hold between machines."""
+    monkeypatch.setattr("sweeps.journal.lock", lambda *_: os.open(os.devnull, os.O_RDONLY))
+
+
+def test_without_locks_the_older_driver_stops_before_its_next_line(tmp_path, journal_in, no_locks):
+    first = journal_in(tmp_path, "sweep")
+    second = journal_in(tmp_path, "sweep")
+    with pytest.raises(JournalError, match=r"another driver has taken .* over. This one stops"):
+        first.append("report")
+    second.append("end")
+    assert [line["kind"] for line in read(tmp_path)] == ["sweep", "sweep", "end"]
+
+
+def test_two_drivers_that_claim_at_once_do_not_share_a_file(tmp_path, monkeypatch, journal_in, no_locks):
     journal_in(tmp_path, "sweep")
     monkeypatch.setattr("pathlib.Path.glob", lambda *_: iter(()))  # neither sees the other's file yet
     with pytest.raises(JournalError, match="cannot write"):
@@ -89,7 +114,9 @@ def test_two_drivers_that_claim_at_once_do_not_share_a_file(tmp_path, monkeypatc
 
 def test_generations_are_read_in_order_beyond_the_ninth(tmp_path, journal_in):
     for number in range(11):
-        journal_in(tmp_path).append("sweep", number=number)
+        journal = journal_in(tmp_path)
+        journal.append("sweep", number=number)
+        journal.close()
     assert [line["number"] for line in read(tmp_path)] == list(range(11))
 
 
@@ -111,6 +138,7 @@ def test_a_line_that_a_crash_tore_hides_nothing_of_the_next_driver(tmp_path, jou
     journal = journal_in(tmp_path, "sweep")
     with open(journal.path, "ab") as file:
         file.write(b'{"kind":"rep')
+    journal.close()
     reader = JournalReader(tmp_path)
     reader.poll()
     journal_in(tmp_path, "sweep", "end")
@@ -199,6 +227,7 @@ def test_the_header_is_the_first_line_alone(tmp_path, journal_in):
     journal.append("sweep", name="one")
     journal.append("end")
     assert read_header(tmp_path)["name"] == "one"
+    journal.close()
     journal_in(tmp_path, "sweep")
     assert read_header(tmp_path)["name"] == "one", "a later generation does not hide the first"
 

@@ -1,0 +1,33 @@
+"""Going on with a sweep that has begun: what of its spec may differ, and how it grows.
+
+How trials and schedulers are taken up again stands where they live: tuning.Events.settle, schedule.rebuild.
+"""
+
+from __future__ import annotations
+
+from sweeps.errors import UsageError
+from sweeps.spec import Grid, SearchPhase, SweepSpec
+
+MAY_CHANGE = frozenset({"budget", "resources", "tracking", "keep_checkpoints", "checkpoint_every", "storage"})
+"""What of a spec may differ when a sweep is resumed: nothing that a result depends on."""
+
+
+def extended(spec: SweepSpec, trials: int) -> SweepSpec:
+    """The spec with so many more trials in its last search phase. Raises UsageError when that is a grid."""
+    if trials < 1:
+        raise UsageError(f"trials: {trials} is below 1. Give the number of trials to add.")
+    at = max(i for i, phase in enumerate(spec.phases) if isinstance(phase, SearchPhase))
+    last = spec.phases[at]
+    if isinstance(last, Grid):
+        raise UsageError("the last search was a grid, which is whole. Add a refine phase to the spec, and run anew.")
+    more = last.model_copy(update={"trials": last.trials + trials})  # type: ignore[union-attr]
+    return spec.model_copy(update={"phases": (*spec.phases[:at], more, *spec.phases[at + 1 :])})
+
+
+def refuse_changes(before: SweepSpec, after: SweepSpec) -> None:
+    """Raises UsageError when a spec differs from the sweep's in what its results so far rest on."""
+    old, new = before.document(), after.document()
+    changed = [key for key in old if old[key] != new[key] and key not in MAY_CHANGE]
+    if changed:
+        may = ", ".join(sorted(MAY_CHANGE))
+        raise UsageError(f"spec: {', '.join(changed)} changed since the sweep began; only {may} may. Run a new sweep.")

@@ -1,0 +1,182 @@
+"""`kill -9` of the driver at random moments of every phase, and `sweeps resume` each time: nothing lost, nothing twice.
+
+The trials are toys whose loss is known in advance, so that what was journalled can be checked against what it must be.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.terminal import ROOT, below, of_kind, processes, trials_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+KILLS = 5
+"""Of each sweep; there are four of them."""
+SPEC = """\
+name: toy
+trainable: toys:trial
+space: {{value: {{float: [0.0, 1.0]}}, seconds: 0.1}}
+checkpoint_every: {every}
+phases:
+  - {{kind: explore, trials: 10, epochs: 9}}
+  - {{kind: refine, trials: 8, epochs: 9}}
+  - {{kind: confirm, top: 1, seeds: 3, epochs: 4}}
+"""
+MAY_STAY = r"tracking\.writer|^ray::(Dashboard|RuntimeEnv)Agent"
+"""The writer drains; Ray's agents, which touch nothing of ours, wait a minute for a server that is gone."""
+PLANNED = {"explore": 10, "refine": 8, "confirm": 6}
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """`python -m sweeps …`, its output kept in the folder."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    with open(folder / "out.txt", "ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sweeps", *words], cwd=folder, env=environment, stdout=out, stderr=out,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+
+def kill(driver: subprocess.Popen[bytes]) -> None:
+    """`kill -9` of the driver alone; what it started has to end by itself."""
+    family = below(driver.pid, processes())
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        left = {pid for pid, (_, command) in processes().items() if pid in family and not re.search(MAY_STAY, command)}
+        if not left:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"left behind after 30 s: {[family[pid] for pid in left]}")
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    """The sweep's journal so far; a last line that is being written is left out."""
+    found: list[dict[str, Any]] = []
+    for sweep in folder.glob("runs/*"):
+        for file in sorted((sweep / "journal").glob("*.jsonl")):
+            whole = file.read_bytes().rpartition(b"\n")[0]
+            found += [json.loads(line) for line in whole.splitlines()]
+    return found
+
+
+def wait_for_lines(folder: Path, driver: subprocess.Popen[bytes], more: int, phase: str) -> None:
+    """Wait until the phase has begun and the journal has grown by so many lines since."""
+    deadline = time.monotonic() + 240
+    begun: int | None = None
+    while driver.poll() is None:
+        lines = lines_of(folder)
+        if begun is None and any(line["kind"] == "phase" and line["phase"] == phase for line in lines):
+            begun = len(lines)
+        if begun is not None and len(lines) >= begun + more:
+            return
+        assert time.monotonic() < deadline, (folder / "out.txt").read_text()
+        time.sleep(0.01)
+    pytest.fail(f"the driver ended by itself ({driver.returncode}):\n{(folder / 'out.txt').read_text()}")
+
+
+@pytest.mark.parametrize(("seed", "every"), [(0, 1), (1, 1), (2, 2), (3, 4)])
+def test_kills_at_random_moments_lose_nothing(tmp_path: Path, seed: int, every: int) -> None:
+    draw = random.Random(seed)
+    (tmp_path / "toy.yaml").write_text(SPEC.format(every=every))
+    words = ["run", "toy.yaml"]
+    for phase in sorted(draw.choices(list(PLANNED), k=KILLS), key=list(PLANNED).index):
+        driver = start(tmp_path, *words)
+        done = sum(line["kind"] == "end" and line.get("trial", "").startswith(phase) for line in lines_of(tmp_path))
+        if done < PLANNED[phase] - 2:
+            wait_for_lines(tmp_path, driver, draw.randint(0, 12), phase)
+        else:  # nearly through: any moment from the start on will do
+            wait_for_lines(tmp_path, driver, 0, phase)
+        time.sleep(draw.uniform(0, 0.2))
+        kill(driver)
+        (sweep,) = tmp_path.glob("runs/*")
+        words = ["resume", str(sweep)]
+    driver = start(tmp_path, *words)
+    assert driver.wait(timeout=300) == 0, (tmp_path / "out.txt").read_text()
+    check_whole(sweep)
+
+
+def check_whole(sweep: Path) -> None:
+    """Every planned trial ended once and was not touched again; every epoch once, with the value that it must have."""
+    lines = lines_of(sweep.parents[1])
+    for phase, planned in PLANNED.items():
+        assert len(trials_of(lines, phase)) == planned
+    ended: dict[str, str] = {}
+    for line in lines:
+        if "trial" in line:
+            assert line["trial"] not in ended, f"{line} after {ended[line['trial']]}"
+        if line["kind"] == "end" and line.get("trial") and line["status"] != "INTERRUPTED":
+            ended[line["trial"]] = line["status"]
+    assert set(ended.values()) == {"FINISHED"}
+    assert len(ended) == sum(PLANNED.values())
+    configs = {line["trial"]: line["config"] for line in of_kind(lines, "trial")}
+    reports = [(line["trial"], line["epoch"]) for line in of_kind(lines, "report")]
+    assert [key for key, count in Counter(reports).items() if count > 1] == []
+    for line in of_kind(lines, "report"):
+        assert line["metrics"]["val/loss"] == configs[line["trial"]]["value"] + 0.5 ** line["epoch"]
+    for trial in configs:
+        epochs = [epoch for name, epoch in reports if name == trial]
+        assert epochs == list(range(1, len(epochs) + 1))
+    assert [f for f in of_kind(lines, "finding") if f["finding"] == "not_repeatable"] == []
+    decisions = [(line["trial"], line["epoch"]) for line in of_kind(lines, "decision")]
+    assert len(decisions) == len(set(decisions))
+    check_decisions(lines)
+    assert of_kind(lines, "verdict")[-1]["verdict"] == "ADOPT"
+    assert len(of_kind(lines, "verdict")) == 1
+    assert lines[-1]["status"] == "FINISHED"
+    named = {line["checkpoint"] for line in of_kind(lines, "report") if line["checkpoint"]}
+    assert {str(path.parent.relative_to(sweep)) for path in sweep.glob("checkpoints/*/*/manifest.json")} <= named
+    check_mlflow(sweep, lines)
+
+
+def check_decisions(lines: list[dict[str, Any]]) -> None:
+    """Each of ASHA's decisions follows from the values that came to its rung before it, whoever drove."""
+    for phase in ("explore", "refine"):
+        came: dict[float, list[float]] = {}
+        for line in of_kind(lines, "decision"):
+            if not line["trial"].startswith(phase):
+                continue
+            before = came.setdefault(line["rung"], [])
+            expected = percentile(before, 1 / 3) if before else None
+            assert line["cutoff"] == (None if expected is None else pytest.approx(expected)), line
+            assert line["decision"] == ("STOP" if before and line["value"] > line["cutoff"] else "CONTINUE"), line
+            before.append(line["value"])
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Linear interpolation between the order statistics."""
+    ordered = sorted(values)
+    at = share * (len(ordered) - 1)
+    low, high = math.floor(at), math.ceil(at)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def check_mlflow(sweep: Path, lines: list[dict[str, Any]]) -> None:
+    """A run for each trial and the sweep, each reported value once."""
+    with closing(sqlite3.connect(f"file:{sweep / 'mlflow.db'}?mode=ro", uri=True, timeout=30)) as connection:
+        runs = Counter(name for (name,) in connection.execute("SELECT name FROM runs"))
+        points = Counter(
+            connection.execute(
+                "SELECT r.name, m.step FROM metrics m JOIN runs r USING (run_uuid) WHERE m.key = 'val/loss'"
+            ).fetchall()
+        )
+        states = {state for (state,) in connection.execute("SELECT status FROM runs")}
+    assert runs == Counter({sweep.name: 1, **{line["trial"]: 1 for line in of_kind(lines, "trial")}})
+    assert points == Counter((line["trial"], line["epoch"]) for line in of_kind(lines, "report"))
+    assert states == {"FINISHED"}
