@@ -77,6 +77,8 @@ def in_words(found: Mapping[str, Any]) -> tuple[str, str]:
         known = re.findall(r"'([^']+)'", context["expected"])
         near = difflib.get_close_matches(str(found["input"]), known, n=1)
         return f"{given} is not {context['expected']}", f"Did you mean {near[0]}?" if near else "Write one of these."
+    if kind == "less_than":
+        return f"{given} is not below {context['lt']:g}", "Lower it."
     if kind == "greater_than":
         return f"{given} is not above {context['gt']:g}", "Raise it."
     if kind == "greater_than_equal":
@@ -90,8 +92,8 @@ def in_words(found: Mapping[str, Any]) -> tuple[str, str]:
     if kind == "too_long":
         return "has too many values", f"Write at most {context['max_length']}."
     if kind in ("tuple_type", "list_type"):
-        return f"{given} is not a list", "Write [value, value]."
-    if kind in ("model_type", "dict_type"):
+        return f"{given} is not a list", "Write a list."
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
         return f"{given} is not a mapping", "Write key: value lines under it."
     names = {"int": "a whole number", "float": "a number", "finite": "a finite number", "string": "a text",
              "bool": "true or false"}  # fmt: skip

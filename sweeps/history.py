@@ -58,10 +58,24 @@ class TrialHistory:
     reason: str = ""
     """Why it ended: `all epochs`, `rung 3`, `non-finite val/loss`, an error's text."""
     ended: float | None = None
+    whole: bool = False
+    """Whether it ran to its end: all its epochs, or as long as a loop of the user's own wanted."""
+    unreported: float = 0.0
+    """Seconds of work after its last report."""
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(epoch, value) of every report that has the metric."""
         return [(e.epoch, e.metrics[metric]) for e in self.epochs if metric in e.metrics]
+
+    def reached(self, metric: str) -> tuple[int, float] | None:
+        """Its last value and the epoch at which that stands; None without one.
+
+        That is its last epoch; of a trial that ended by itself the fidelity's last, for more would not change it.
+        """
+        curve = self.curve(metric)
+        if not curve:
+            return None
+        return max(curve[-1][0], self.fidelity["epochs"] if self.whole else 0), curve[-1][1]
 
     def best(self, metric: str, mode: Mode) -> tuple[int, float] | None:
         """(epoch, value) of the best finite report, the earliest of equals; None when there is none."""
@@ -83,7 +97,8 @@ class TrialHistory:
     @property
     def seconds(self) -> float:
         """Wall seconds that the trial worked in its slots, what failures cost it included."""
-        return sum(e.seconds for e in self.epochs) + sum(float(f["seconds"]) for f in self.failures)
+        reported = sum(e.seconds for e in self.epochs)
+        return reported + sum(float(f["seconds"]) for f in self.failures) + self.unreported
 
 
 @dataclass
@@ -130,6 +145,8 @@ class History:
     trials: dict[str, TrialHistory] = field(default_factory=dict)
     decisions: list[Line] = field(default_factory=list)
     findings: list[Line] = field(default_factory=list)
+    tests: list[Line] = field(default_factory=list)
+    """One for each time that the test split was read."""
     verdict: Line | None = None
     end: Line | None = None
 
@@ -198,11 +215,15 @@ class History:
             self.trials[line["trial"]].failures.append(line)
         elif kind == "finding":
             self.findings.append(line)
+        elif kind == "test":
+            self.tests.append(line)
         elif kind == "verdict":
             self.verdict = line
         elif kind == "end" and "trial" in line:
             trial = self.trials[line["trial"]]
             trial.status, trial.reason, trial.ended = line["status"], line["reason"], line["at"]
+            trial.whole = line["whole"]
+            trial.unreported += line["seconds"]
         elif kind == "end" and "phase" in line:
             phase = self.phases[line["phase"]]
             phase.ended, phase.status, phase.reason = line["at"], line["status"], line["reason"]

@@ -11,12 +11,14 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     decision   trial, epoch, rung, value, cutoff, decision                  a scheduler judged a trial at a rung
     failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
     finding    finding, severity, message                                   something a person should know
-    verdict    verdict, winner, arms, comparisons, test                     what the confirm phase showed
-    end        (trial | phase | neither), status, reason, …                 a trial, a phase or the sweep ended
+    test       phase, arms                                                  the test split is about to be read
+    verdict    verdict, winner, arms, comparison, test, test_reads          what the confirm phase showed
+    end        trial, status, reason, seconds, whole                        a trial ended
+    end        (phase | neither), status, reason, …                         a phase or the sweep ended
 
-`seconds` is the work in a slot: a report's own, a failure's that no report counts. A verdict's differences are positive
-where the candidate is better, in both modes. Non-finite metric values are the strings
-"nan", "inf", "-inf", so that every line is strict JSON.
+`seconds` is the work in a slot: a report's own; a failure's or an end's is what no report counts. A verdict's
+differences are positive where the candidate is better, in both modes. Non-finite metric values are the strings "nan",
+"inf", "-inf", so that every line is strict JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from typing import Any
 from sweeps.errors import JournalError, StorageError
 
 Line = dict[str, Any]
-SYNCED = frozenset({"sweep", "plan", "phase", "decision", "failure", "verdict", "end"})
+SYNCED = frozenset({"sweep", "plan", "phase", "decision", "failure", "test", "verdict", "end"})
 """Kinds that are on disk before the driver goes on; reports and trials follow with the next of them."""
 
 

@@ -62,8 +62,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             except GetTimeoutError:
                 self._lose("SlotLost", f"the slot did not answer within {self._deadline():.0f} s")
             except RayError as error:
-                cause = getattr(error, "cause", None) or error  # of what the slot itself raised
-                self._lose("SlotLost", f"the slot was lost: {str(cause).strip().splitlines()[0]}")
+                self._lose("SlotLost", f"the slot was lost: {first_line(error)}")
             self.slot = None
             ray.get(pool.replace.remote(self.order.holder))
             self.losses.append(self.lost[-1]["message"])
@@ -135,3 +134,8 @@ class Lease(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See `save_checkpoint`."""
+
+
+def first_line(error: RayError) -> str:
+    """What Ray says of a lost actor, without its page of identifiers; of an error within it the cause."""
+    return str(getattr(error, "cause", None) or error).strip().splitlines()[0]

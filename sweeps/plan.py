@@ -162,8 +162,14 @@ def sized(spec: SweepSpec, hours: float, slots: int, seconds_per_epoch: float) -
             return fitting.model_copy(update={"budget": spec.budget.model_copy(update={"hours": hours})})
     raise PlanError(
         f"hours: at {seconds_per_epoch:.3g} s an epoch the shortest sweep trains for {duration(needed)}, and as long "
-        f"again is kept for what cannot be foreseen.\n  Give hours={needed / SIZED_SHARE / 3600:.2g} or more."
+        f"again is kept for what cannot be foreseen.\n  Give hours={rounded_up(needed / SIZED_SHARE / 3600):g} or more."
     )
+
+
+def rounded_up(value: float) -> float:
+    """The next number with two significant digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / unit) * unit
 
 
 def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm) -> tuple[int, dict[str, int]]:
@@ -177,7 +183,10 @@ def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm) -> tuple[int, dict[
         count = len(spec.space.grid(phase.points))
         return count, {"grid": count}
     assert isinstance(phase, Confirm)
-    return (phase.top + 1) * phase.seeds, {"winners": phase.top * phase.seeds, "baseline": phase.seeds}
+    before = next(p for p in reversed(spec.phases[: spec.phases.index(phase)]) if isinstance(p, SearchPhase))
+    searched, shares = trials_of(spec, before)
+    top = min(phase.top, searched - shares.get("baseline", 0))
+    return (top + 1) * phase.seeds, {"winners": top * phase.seeds, "baseline": phase.seeds}
 
 
 def old_space_trials(phase: Refine) -> int:
@@ -241,11 +250,14 @@ def baseline_of(spec: SweepSpec, standard: Config) -> Config:
 
 def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, str] | None:
     """Seconds per full epoch from the newest sweep of the same trainable in the storage, and that sweep's name."""
+    name = name_of(spec.trainable)
+    if name.startswith("__main__:"):  # every script has its own
+        return None
     journals = sorted(storage.glob("*/journal"), key=lambda path: path.stat().st_mtime, reverse=True)
     for journal in journals:
         try:
             header = read_header(journal.parent)
-            if header is None or header["spec"]["trainable"] != name_of(spec.trainable):
+            if header is None or header["spec"]["trainable"] != name:
                 continue
             measured = seconds_per_epoch(History.open(journal.parent))
         except (JournalError, SpecError, LookupError, TypeError, ValueError, OSError):

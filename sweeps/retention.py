@@ -25,8 +25,8 @@ def drop_beaten(folder: Path, ended: Sequence[TrialHistory], metric: str, mode: 
     sign = 1 if mode == "max" else -1
 
     def rank(trial: TrialHistory) -> tuple[int, float]:
-        curve = trial.curve(metric)
-        return (curve[-1][0], sign * curve[-1][1]) if curve else (0, 0.0)
+        epoch, value = trial.reached(metric) or (0, 0.0)
+        return epoch, sign * value
 
     usable = [trial for trial in ended if trial.status == "FINISHED" and trial.curve(metric)]
     best = sorted(usable, key=rank, reverse=True)[:keep]

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import inspect
 import math
+import operator
 import os
 import queue
 import sys
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray import cloudpickle
 
 Answer = dict[str, Any]
 CLOSE_S = 10.0
@@ -84,6 +86,7 @@ class Worker:
     """Runs trials of one trainable on one device, one at a time, and turns whatever happens into answers."""
 
     def __init__(self, trainable: Any, folder: Path, device: Any) -> None:
+        """`trainable` by name, as an object, or as one that was pickled."""
         self.trainable, self.folder, self.device = trainable, folder, device
         self.home = os.getcwd()
         self.order: Order | None = None
@@ -124,7 +127,7 @@ class Worker:
                 torn = str(error)
         self.epoch = int(order.resume.rpartition("/")[2]) if order.resume and state else 0
         self.session = Session(Fidelity(**order.fidelity), self.device, state)
-        self.trial = iter(resolve(self.trainable)(order.config, self.session))
+        self.trial = iter(resolve(self._trainable())(order.config, self.session))
         return {"torn": torn}
 
     def next(self, _: None) -> Answer:
@@ -140,16 +143,14 @@ class Worker:
             return {"epoch": self.epoch, "metrics": {}, "done": True}
         if not isinstance(report, Report):
             raise TypeError(f"the trial yielded a {type(report).__name__}. Yield Report(epoch, {{name: value}})")
-        if report.epoch <= self.epoch:
-            raise RuntimeError(
-                f"epoch {report.epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1"
-            )
-        before, self.epoch = self.epoch, report.epoch
-        metrics = {name: float(value) for name, value in report.metrics.items()}
+        epoch, metrics = checked(report.epoch, report.metrics)
+        if epoch <= self.epoch:
+            raise ValueError(f"epoch {epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1")
+        before, self.epoch = self.epoch, epoch
         done = self.epoch >= self.session.fidelity.epochs
         if found := non_finite(self.epoch, metrics):
             return {"epoch": self.epoch, "metrics": metrics, "done": True, "failure": found}
-        due = done or any(before < epoch <= self.epoch for epoch in self.order.checkpoints)
+        due = done or any(before < due <= epoch for due in self.order.checkpoints)
         checkpoint = self._save() if due and self.session.capture else None
         return {"epoch": self.epoch, "metrics": metrics, "done": done, "checkpoint": checkpoint}
 
@@ -187,8 +188,11 @@ class Worker:
         return {"metrics": evaluate_split(instantiate(self._trainable()), order.config, session, "test")}
 
     def _trainable(self) -> Any:
+        """The trainable itself; found here and not before, so that what goes wrong with that is an answer."""
         from trainables.contract import load
 
+        if isinstance(self.trainable, bytes):
+            self.trainable = cloudpickle.loads(self.trainable)
         return load(self.trainable) if isinstance(self.trainable, str) else self.trainable
 
     def _stop(self) -> None:
@@ -226,6 +230,23 @@ def failure(error: BaseException) -> dict[str, str]:
         "message": str(error) or repr(error),
         "traceback": "".join(traceback.format_list(own)),
     }
+
+
+def checked(epoch: Any, metrics: Any) -> tuple[int, dict[str, float]]:
+    """A report's epoch and metrics as plain numbers. Raises TypeError for what is none, with its name."""
+    try:
+        number = operator.index(epoch)
+    except TypeError:
+        raise TypeError(f"epoch {epoch!r} was reported. Report whole epochs, from 1") from None
+    if not metrics:
+        raise TypeError(f"epoch {number} was reported without metrics. Yield Report(epoch, {{name: value}})")
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        try:
+            found[str(name)] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"epoch {number}: {name} is {value!r}. Report a number") from None
+    return number, found
 
 
 def non_finite(epoch: int, metrics: Mapping[str, float]) -> dict[str, str] | None:
@@ -316,9 +337,10 @@ class Pool:
         self.problem = ""
         self.starting = [asyncio.ensure_future(self._start()) for _ in range(count)]
 
-    async def ready(self) -> list[dict[str, Any]]:
-        """Wait until every slot is up, or given up; who they are."""
-        return [who for who in await asyncio.gather(*self.starting) if who]
+    async def ready(self, limit_s: float) -> int:
+        """Wait until every slot is up or given up, but not longer than that; how many are up."""
+        done, _ = await asyncio.wait(self.starting, timeout=limit_s)
+        return sum(starting.result() is not None for starting in done)
 
     async def acquire(self, holder: str) -> Any:
         """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up."""

@@ -32,6 +32,7 @@ from ruamel.yaml.error import YAMLError
 
 from sweeps.errors import SpecError, in_words
 from sweeps.space import Config, Space
+from sweeps.space.domains import Range
 
 
 def name_of(trainable: Any) -> str:
@@ -154,7 +155,8 @@ class Resources(Model):
 
 
 class Budget(Model):
-    """Upper bounds; the plan is refused when it is above `trials`, the sweep ends when time or GPU-hours are spent."""
+    """Upper bounds. The sweep ends when time or GPU-hours are spent; a plan above `trials` is refused, and one whose
+    least work, by the time that an epoch was measured to take, is above `hours`."""
 
     trials: int | None = Field(default=None, gt=0)
     hours: float | None = Field(default=None, gt=0)
@@ -194,7 +196,7 @@ class SweepSpec(Model):
     """Epochs between checkpoints; a rung, where a trial may be stopped, and the last epoch always have one."""
     keep_checkpoints: int = Field(default=3, gt=0)
     """Checkpoints kept of each phase's best ended trials, one each; `confirm` keeps all of its own."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**62)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -225,6 +227,9 @@ class SweepSpec(Model):
         if not self.space.searched:
             raise SpecError("space", "every parameter is a constant", "Give at least one of them a range.")
         for parameter, value in (self.baseline or {}).items():
+            domain = self.space.root.get(parameter)
+            if isinstance(domain, Range) and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise SpecError(f"baseline.{parameter}", f"{value!r} is not a number", "Write one, without quotes.")
             try:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError):

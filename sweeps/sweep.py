@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import ray
+from ray import cloudpickle
 
 from cluster.local import connect, in_job
 from sweeps import tracking
@@ -26,7 +27,7 @@ from sweeps.errors import PlanError, SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
-from sweeps.insight.curves import last_search, rank
+from sweeps.insight.curves import FINALISTS, last_search, rank
 from sweeps.journal import find_sweep, new_sweep_folder, storage_folder
 from sweeps.phases import confirm, explore, grid, refine
 from sweeps.plan import (
@@ -59,6 +60,8 @@ FIRST_TRIALS = 4
 """After so many ended trials the plan is made again with the time they took."""
 DRAIN_S = 120.0
 """How long the end of a sweep waits for MLflow to catch up."""
+READY_S = 30.0
+"""How long the first slots wait for the last ones: what others hold of a shared cluster may stay held."""
 INTERRUPTED_DRAIN_S = 4.0
 """After Ctrl-C; the writer goes on by itself."""
 
@@ -119,12 +122,13 @@ class Sweep:
     def quick(cls, trainable: Any, space: Mapping[str, Any], *, hours: float, **fields: Any) -> Sweep:
         """A sweep for people in a hurry: the default phases, as long as the hours allow, ended when they are spent.
 
-        Trains the baseline on this machine for up to 20 s to size the phases; a loop of the user's own, of which no
-        epoch can be measured so, keeps their default length. `fields` are further keys of the spec (`metric`, `mode`,
-        `baseline`, `storage` …). Raises PlanError when the hours are too few, UsageError when the baseline fails.
+        Trains the baseline on this machine for up to 20 s to size the phases. A loop of the user's own cannot be
+        measured so: an earlier sweep of it tells the time, else the phases keep their default length. `fields` are
+        further keys of the spec (`metric`, `mode`, `baseline`, `storage` …). Raises PlanError when the hours are too
+        few, UsageError when the baseline fails.
         """
-        if not hours > 0:
-            raise UsageError(f"hours: {hours!r} is not above 0. Give e.g. hours=0.5.")
+        if not isinstance(hours, int | float) or not hours > 0:
+            raise UsageError(f"hours: {hours!r} is not a number above 0. Give e.g. hours=0.5.")
         spec = SweepSpec(trainable=trainable, space=space, **fields)
         plan = None if "phases" in fields else foresee(spec, MEASURE_S)
         if plan is None or plan.seconds_per_epoch is None:
@@ -160,10 +164,9 @@ class Sweep:
             if phase is None:
                 raise SweepFailed("no trial has a result yet.")
             trials = history.of_phase(phase)
-            ended = [
-                trial for trial in trials if trial.status == "FINISHED"
-            ] or trials  # one cut short may lead by chance
-            trial = rank(ended, self.spec.metric, self.spec.mode, enough=1).trials[0]
+            whole = [trial for trial in trials if trial.whole]
+            ranking = rank(whole or trials, self.spec.metric, self.spec.mode, enough=1 if whole else FINALISTS)
+            trial = ranking.trials[0]
         return self._as_best(trial)
 
     def _as_best(self, trial: TrialHistory) -> Best:
@@ -252,7 +255,9 @@ class Sweep:
                 earlier = earlier_seconds_per_epoch(spec, folder.parent)
                 seconds, basis = (earlier[0], f"as in {earlier[1]}") if earlier else (None, UNKNOWN)
                 plan = make_plan(spec, slots, footprint, seconds, basis)
-                ray.get(pool.ready.remote())
+                up = ray.get(pool.ready.remote(READY_S))
+                if up < slots:
+                    say(out, f"{up} of {slots} slots are up; the others join as soon as the cluster has room for them.")
                 record = record or Record(folder)
                 self._history = record.history
                 before = record.history.header.get("git")
@@ -319,13 +324,24 @@ def pool_of(spec: SweepSpec, slots: int, folder: Path, scratch: str) -> Iterator
     }
     name, namespace = f"pool-{folder.name}", ray.get_runtime_context().namespace
     pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]
-        slots, resources, spec.trainable, str(folder), scratch, [os.path.abspath(entry) for entry in sys.path]
+        slots, resources, portable(spec.trainable), str(folder), scratch, [os.path.abspath(entry) for entry in sys.path]
     )
     try:
         yield pool, (name, namespace)
     finally:
         ray.get(pool.end.remote())
         ray.kill(pool)
+
+
+def portable(trainable: Any) -> Any:
+    """The trainable as slots take it: its name, or the object pickled. Raises UsageError when that is not possible."""
+    if isinstance(trainable, str):
+        return trainable
+    try:
+        return cloudpickle.dumps(trainable)
+    except Exception as error:  # noqa: BLE001  whatever the object's own code raises
+        problem = f"{name_of(trainable)} cannot be pickled: {str(error).splitlines()[0]}"
+        raise UsageError(f"trainable: {problem}.\n  Put it in a module and name it: trainable='module:attr'.") from None
 
 
 def standard_hyperparameters(pool: Any) -> Config:

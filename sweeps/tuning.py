@@ -21,7 +21,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from sweeps.errors import SweepFailed, SweepsError
 from sweeps.history import Record, TrialHistory
-from sweeps.lease import Lease
+from sweeps.lease import Lease, first_line
 from sweeps.retention import drop_beaten, drop_superseded
 from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
@@ -65,7 +65,7 @@ class Engine:
         try:
             return dict(ray.get(self.pool.call.remote(name, order)))
         except ray.exceptions.RayError as error:
-            message = f"its slot was lost: {getattr(error, 'cause', None) or error}"
+            message = f"its slot was lost: {first_line(error)}"
             return {"failure": {"kind": "lost", "error": "SlotLost", "message": message}}
 
     def spent(self) -> str:
@@ -161,7 +161,9 @@ def close_phase(engine: Engine, phase: str, status: str, reason: str) -> None:
     """Write the end of a phase, and of the trials that are still at work."""
     for trial in engine.record.history.of_phase(phase):
         if trial.status == "RUNNING":
-            engine.record.write("end", trial=trial.trial, status="INTERRUPTED", reason=reason)
+            engine.record.write(
+                "end", trial=trial.trial, status="INTERRUPTED", reason=reason, seconds=0.0, whole=False
+            )  # fmt: skip
     engine.record.write("end", phase=phase, status=status, reason=reason)
 
 
@@ -178,6 +180,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.untold: set[str] = set()
         """Trials whose newest decision is not in the journal yet."""
         self.recovered: dict[str, int] = {}
+        self.unreported: dict[str, float] = {}
+        """Seconds of work after a trial's last report."""
         self.unequal: set[str] = set()
         """Trials of which an epoch that was trained again came out otherwise."""
 
@@ -242,6 +246,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.untold.remove(order.trial)
             self.record.write("decision", trial=order.trial, **self.judged[order.trial])
         self.last[order.holder] = report
+        if not new and not report["failure"]:
+            self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + report["seconds"]
         if report["failure"]:
             self._failure(order, report["failure"], 0.0 if new else report["seconds"])
             if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
@@ -261,7 +267,11 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
 
     def _end(self, order: Order, status: str, reason: str) -> None:
         self.judged.pop(order.trial, None)
-        self.record.write("end", trial=order.trial, status=status, reason=reason)
+        last = self.last.get(order.holder)
+        self.record.write(
+            "end", trial=order.trial, status=status, reason=reason, seconds=self.unreported.pop(order.trial, 0.0),
+            whole=status == "FINISHED" and bool(last and last["done"]),
+        )  # fmt: skip
         if not self.keep_all:
             going_on = ("RUNNING", "INTERRUPTED")
             ended = [t for t in self.record.history.of_phase(self.phase) if t.status not in going_on]

@@ -197,7 +197,7 @@ def run(journal, phase, trial, role, config, *, epochs, fraction, seed, n, stop=
                 log=f"logs/{trial}.log",
                 seconds=0.2,
             )
-        journal.append("end", trial=trial, status="FAILED", reason="RuntimeError: bad batch")
+        journal.append("end", trial=trial, status="FAILED", reason="RuntimeError: bad batch", seconds=0.0, whole=False)
         return 0.0
     final = quality(config) + 0.002 * math.sin(7 * n)
     last = 0.0
@@ -222,15 +222,22 @@ def run(journal, phase, trial, role, config, *, epochs, fraction, seed, n, stop=
             slot=100 + n % 2,
         )
         if n == 3 and epoch == 2:
-            journal.append("end", trial=trial, status="INFEASIBLE", reason="non-finite val/loss at epoch 2")
+            journal.append(
+                "end",
+                trial=trial,
+                status="INFEASIBLE",
+                reason="non-finite val/loss at epoch 2",
+                seconds=0.0,
+                whole=False,
+            )
             return last
         if stop and n > 3 and n % 3 == 0 and epoch == 1:
             journal.append("decision", trial=trial, epoch=1, rung=1, value=last, cutoff=last + 0.01, decision="STOP")
-            journal.append("end", trial=trial, status="FINISHED", reason="stopped at rung 1")
+            journal.append("end", trial=trial, status="FINISHED", reason="stopped at rung 1", seconds=0.0, whole=False)
             return last
         if stop and epoch in (1, 3) and epoch < epochs:
             journal.append(
                 "decision", trial=trial, epoch=epoch, rung=epoch, value=last, cutoff=last - 0.01, decision="CONTINUE"
             )
-    journal.append("end", trial=trial, status="FINISHED", reason="all epochs")
+    journal.append("end", trial=trial, status="FINISHED", reason="all epochs", seconds=0.0, whole=True)
     return last

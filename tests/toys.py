@@ -71,6 +71,7 @@ def without_checkpoints(config: dict[str, Any], session: Session) -> Iterator[Re
 def short(config: dict[str, Any], session: Session) -> Iterator[Report]:
     """A trial that ends by itself after one epoch."""
     yield Report(1, {"val/loss": config["value"]})
+    time.sleep(0.2)
 
 
 class Deadly(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):

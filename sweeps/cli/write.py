@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -73,4 +74,4 @@ def init(trainable: str, file: Path) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}. Give another name with --out.") from None
-    print(f"wrote {file}. Next: sweeps plan {file}", file=sys.stdout)
+    print(f"wrote {file}. Next: sweeps plan {shlex.quote(str(file))}", file=sys.stdout)

@@ -53,6 +53,7 @@ def rank(trials: Iterable[TrialHistory], metric: str, mode: Mode, *, enough: int
     The fidelity is the highest epoch that `enough` of the usable trials reached with a finite value on the same data
     fraction, by default max(8, a third of them), which is evidence to move a range on; who only picks the best few asks
     for fewer. When no epoch has so many, it is the one that most reached. Equal values are ordered by trial id.
+    The last value of a trial that ended by itself stands at the later epochs too.
     """
     candidates = usable(trials)
     points: dict[tuple[int, float], list[tuple[float, TrialHistory]]] = {}
@@ -60,6 +61,11 @@ def rank(trials: Iterable[TrialHistory], metric: str, mode: Mode, *, enough: int
         for epoch, value in trial.curve(metric):
             if math.isfinite(value):
                 points.setdefault((epoch, trial.fidelity["data_fraction"]), []).append((value, trial))
+    for trial in candidates:
+        at, value = trial.reached(metric) or (0, math.nan)
+        for epoch, fraction in points if math.isfinite(value) else ():
+            if trial.told < epoch <= at and fraction == trial.fidelity["data_fraction"]:
+                points[epoch, fraction].append((value, trial))
     if not points:
         return Ranking(0, 1.0, [], [])
     needed = max(ENOUGH_TRIALS, math.ceil(len(candidates) / 3)) if enough is None else enough

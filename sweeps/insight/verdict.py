@@ -145,15 +145,17 @@ def compare(candidate: Arm, baseline: Arm, mode: Mode, confidence: float) -> Com
 
 def sentence(decision: Decision, winner: Arm, baseline: Arm, compared: Comparison, metric: str) -> str:
     """The verdict as a person says it; means and deviations are those of the seeds that were compared."""
+    diverged = set(winner.infeasible) - set(baseline.infeasible)
+    tried = len(winner.infeasible) + len(winner.seeds)
     winner, baseline = (over(arm, compared.seeds) for arm in (winner, baseline))
     n = len(compared.seeds)
     theirs = f"{baseline.mean:.4f} ± {baseline.sd:.4f} of the baseline"
     values = f"{metric} {winner.mean:.4f} ± {winner.sd:.4f} against {theirs} over {n} seeds"
     limits = f"{compared.confidence:.1%} interval {compared.low:.4f} … {compared.high:.4f}"
     interval = f"better by {compared.mean_difference:.4f}, {limits}"
-    if set(winner.infeasible) - set(baseline.infeasible):
-        diverged = f"{len(winner.infeasible)} of {len(winner.infeasible) + len(winner.seeds)} seeds"
-        return f"KEEP_BASELINE: {winner.arm} was infeasible at {diverged}; over the others {values}."
+    if diverged:
+        lost = f"{len(winner.infeasible)} of {tried} seeds"
+        return f"KEEP_BASELINE: {winner.arm} was infeasible at {lost}; {values}."
     if decision == "ADOPT":
         return f"ADOPT {winner.arm}: {values}; {interval}."
     if decision == "MORE_SEEDS":
@@ -171,13 +173,15 @@ def over(arm: Arm, seeds: Sequence[int]) -> Arm:
     return replace(arm, trials=trials, seeds=[arm.seeds[i] for i in kept], values=values)
 
 
-def document(verdict: Verdict, *, epochs: int, best_trial: str, test: Mapping[str, Any] | None) -> dict[str, Any]:
+def document(
+    verdict: Verdict, *, epochs: int, best_trial: str, test: Mapping[str, Any] | None, test_reads: int
+) -> dict[str, Any]:
     """The fields of the journal's `verdict` line; `test` has the metrics of each arm that was read, by seed."""
     return {
         "verdict": verdict.verdict, "winner": verdict.winner, "best_trial": best_trial, "metric": verdict.metric,
         "mode": verdict.mode, "epochs": epochs, "arms": [arm.document() for arm in verdict.arms],
         "comparison": asdict(verdict.comparison) if verdict.comparison else None, "test": test,
-        "test_reads": 0 if test is None else 1, "text": verdict.text,
+        "test_reads": test_reads, "text": verdict.text,
     }  # fmt: skip
 
 

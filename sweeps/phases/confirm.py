@@ -28,7 +28,8 @@ def run(engine: Engine, phase: Confirm) -> None:
     before = last_search(history, name)
     assert before is not None, "a search phase that ended without a result has raised"
     arms = {"baseline": engine.baseline, **best_configs(engine, before, phase.top)}
-    seeds = [spec.seed + 1 + n for n in range(phase.seeds)]  # fresh ones: the search has seen the sweep's own
+    earlier_seeds = sum(p.seeds for p in spec.phases[: spec.phases.index(phase)] if isinstance(p, Confirm))
+    seeds = [spec.seed + 1 + earlier_seeds + n for n in range(phase.seeds)]  # none that a choice rested on
     earlier = history.of_phase(name)
     known = {(trial.role, trial.fidelity["seed"]) for trial in earlier}
     proposals = [
@@ -60,8 +61,9 @@ def run(engine: Engine, phase: Confirm) -> None:
         return
     sign = 1 if spec.mode == "max" else -1
     best = max(zip(verdict.best.values, verdict.best.trials, strict=True), key=lambda pair: sign * pair[0])[1]
-    test = read_test(engine, verdict)
-    engine.record.write("verdict", **document(verdict, epochs=epochs, best_trial=best, test=test))
+    test = read_test(engine, name, verdict)
+    reads = len(history.tests)
+    engine.record.write("verdict", **document(verdict, epochs=epochs, best_trial=best, test=test, test_reads=reads))
 
 
 def judged(history: History, phase: str) -> bool:
@@ -97,14 +99,14 @@ def collect(trials: Sequence[TrialHistory], role: str, config: Config, metric: s
     return arm
 
 
-def read_test(engine: Engine, verdict: Verdict) -> dict[str, Any] | None:
+def read_test(engine: Engine, phase: str, verdict: Verdict) -> dict[str, Any] | None:
     """The test split's metrics of the winner and the baseline, a dict a seed; None without a test split."""
     if not engine.footprint.get("test_rows"):
         return None
+    arms = [arm for arm in verdict.arms if arm.arm in (verdict.winner, "baseline")]
+    engine.record.write("test", phase=phase, arms=[arm.arm for arm in arms])
     found: dict[str, Any] = {}
-    for arm in verdict.arms:
-        if arm.arm not in (verdict.winner, "baseline"):
-            continue
+    for arm in arms:
         found[arm.arm] = []
         for trial in (engine.record.history.trials[t] for t in arm.trials):
             order = Order(trial.trial, trial.attempt, trial.config, trial.fidelity, resume=trial.checkpoint)

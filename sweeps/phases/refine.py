@@ -47,10 +47,10 @@ def furthest_first(history: History, metric: str, mode: Mode) -> list[Config]:
     sign = 1 if mode == "max" else -1
 
     def key(trial: TrialHistory) -> tuple[float, float]:
-        curve = trial.curve(metric)
-        if trial.status == "INFEASIBLE" or not curve:
+        reached = trial.reached(metric)
+        if trial.status == "INFEASIBLE" or reached is None:
             return (0.0, 0.0)
-        epoch, value = curve[-1]
+        epoch, value = reached
         return (epoch * trial.fidelity["data_fraction"], sign * value)
 
     told = [

@@ -171,7 +171,9 @@ def read_domain(name: str, given: Any) -> Domain:
             mend = f"Did you mean {near[0]}?" if near else f"A {written} domain has no such option."
             raise SpecError(f"{path}.{key}", "unknown key", mend) from None
         problem, mend = in_words(first)
-        if key == written and model not in (Choice, Constant):
+        if key == written and model is Choice:
+            problem, mend = f"{first['input']!r} is not a single value", "List texts, numbers, true or false."
+        elif key == written and model is not Constant:
             whole = "" if model is Float else "whole "
             problem = f"{fields[forms[0]]!r} is not a pair of {whole}numbers"
             mend = f"Write {{{written}: [low, high]}}."

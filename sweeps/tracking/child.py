@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ def finish(child: subprocess.Popen[bytes], timeout_s: float) -> str:
     if child.stdin:
         with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code tells how
             child.stdin.close()
-    replay = f"Nothing is lost: `sweeps sync {folder}` writes what is missing."
+    replay = f"Nothing is lost: `sweeps sync {shlex.quote(str(folder))}` writes what is missing."
     try:
         code = child.wait(timeout_s)
     except subprocess.TimeoutExpired:

@@ -138,7 +138,7 @@ def trial_params(history: History, trial: TrialHistory) -> dict[str, str]:
     params = {name: str(value) for name, value in trial.config.items()}
     for name, value in trial.config.items():
         domain = history.spec.space.root.get(name)
-        if isinstance(domain, Float) and domain.scale == "log" and value > 0:
+        if isinstance(domain, Float) and domain.scale == "log" and isinstance(value, int | float) and value > 0:
             params[f"log10_{name}"] = f"{math.log10(value):.6g}"
     return {legal(name): cut(value) for name, value in params.items()}
 

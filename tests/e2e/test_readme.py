@@ -71,6 +71,10 @@ def test_its_output_is_that_of_the_demo(demo) -> None:
     assert re.search(r"start-up\s+\d+\s+%,\s+training\s+\d+\s+%,\s+bookkeeping\s+\d+\s+%", shown)
 
 
+def test_its_output_of_make_test_is_pytests() -> None:
+    assert re.search(r"^=+ \d+ passed, \d+ deselected in [\d.]+s \([\d:]+\) =+$", blocks("text")[1], flags=re.MULTILINE)
+
+
 def test_its_links_lead_somewhere() -> None:
     targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
     assert targets

@@ -273,6 +273,7 @@ def test_a_loop_that_ends_by_itself_and_a_baseline_that_nothing_beats(tmp_path: 
         ],
     )
     assert {(t.status, t.reason) for t in sweep.history.trials.values()} == {("FINISHED", "ended by itself at epoch 1")}
+    assert all(t.whole and t.seconds > 0.2 for t in sweep.history.trials.values()), "work after the last report counts"
     verdict = sweep.verdict
     assert verdict is not None, "its way to end early is a part of the config"
     assert (verdict.verdict, verdict.winner) == ("KEEP_BASELINE", "baseline")
@@ -290,10 +291,44 @@ def test_a_slot_lost_while_the_test_split_is_read_costs_that_reading_only(tmp_pa
         phases=[{"kind": "explore", "trials": 3, "epochs": 1}, {"kind": "confirm", "top": 1, "seeds": 2}],
     )
     assert sweep.verdict is not None
-    assert sweep.history.verdict["test"] is None
+    assert (sweep.history.verdict["test"], sweep.history.verdict["test_reads"]) == (None, 1)
     (finding,) = (f for f in sweep.history.findings if f["finding"] == "no_test")
     assert "its slot was lost" in finding["message"]
+    assert "\n" not in finding["message"]
     assert sweep.history.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_sweep_begins_with_the_slots_that_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.sweep.READY_S", 3.0)
+
+    @ray.remote(num_cpus=1)
+    class Neighbour:
+        def here(self) -> bool:
+            return True
+
+    neighbour = Neighbour.remote()
+    ray.get(neighbour.here.remote())
+    out = io.StringIO()
+    sweep = Sweep(toy_spec(tmp_path)).run(out=out)
+    assert "1 of 2 slots are up; the others join" in out.getvalue()
+    assert [t.status for t in sweep.history.trials.values()] == ["FINISHED"] * 4
+    assert len({e.slot for t in sweep.history.trials.values() for e in t.epochs}) == 1
+    ray.kill(neighbour)
+
+
+def test_an_object_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
+    class Locked:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def data(self, config: object, fidelity: object) -> None: ...
+
+        def model(self, config: object, data: object) -> None: ...
+
+    with pytest.raises(UsageError, match=r"Locked cannot be pickled: .*lock.*\n  Put it in a module and name it"):
+        run_toy(tmp_path, Locked())
+    assert list(tmp_path.iterdir()) == []
 
 
 class Entries:
@@ -321,8 +356,7 @@ def test_a_pool_goes_on_with_the_slots_that_it_has_and_says_why_when_there_are_n
     (tmp_path / "marker").touch()
     ray.get(pool.replace.remote("a"))
     waiting = pool.acquire.remote("c")
-    ready, _ = ray.wait([pool.ready.remote()], timeout=60)
-    assert ready, "the slot that cannot be replaced is given up"
+    assert ray.get(pool.ready.remote(60)) == 2, "the slot that cannot be replaced is given up"
     ray.get(pool.release.remote("b"))
     ray.get(waiting)
     ray.get(pool.replace.remote("c"))

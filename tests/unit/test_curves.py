@@ -48,6 +48,21 @@ def test_few_trials_are_ranked_where_most_are_and_there_as_late_as_possible():
     assert rank([trial("a", 3, 2), trial("b", 2, 1), trial("c", 1)], METRIC, "min", enough=2).epoch == 2
 
 
+def test_the_last_value_of_a_trial_that_ended_by_itself_stands_at_later_epochs():
+    early = replace(trial("early", 0.9, 0.1), whole=True)
+    assert early.reached(METRIC) == (9, 0.1)
+    rung_loser, others = trial("loser", 0.05), [trial(f"t{n}", 3.0, 2.0, 1.0 + n) for n in range(3)]
+    assert rung_loser.reached(METRIC) == (1, 0.05)
+    ranking = rank([early, rung_loser, *others], METRIC, "min", enough=3)
+    assert (ranking.epoch, names(ranking.trials)) == (3, ["early", "t0", "t1", "t2"])
+    assert ranking.values[0] == 0.1
+    half = replace(trial("half", 0.0, fraction=0.5), whole=True)
+    assert "half" not in names(rank([half, *others], METRIC, "min", enough=3).trials)
+    bad = replace(trial("bad", 0.2, math.nan), whole=True)
+    assert "bad" not in names(rank([bad, *others], METRIC, "min", enough=3).trials)
+    assert replace(trial("mute"), whole=True).reached(METRIC) is None
+
+
 def test_data_fractions_are_never_mixed():
     half = [trial(f"h{n}", 0.1 * n, fraction=0.5) for n in range(8)]
     full = [trial(f"f{n}", 0.05 * n) for n in range(5)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -184,6 +185,7 @@ def test_a_quick_sweep_is_as_long_as_the_hours_allow(tmp_path, monkeypatch):
     assert (given.spec.budget.hours, len(given.spec.phases)) == (0.01, 1)
     own = Sweep.quick("toys:trial", hours=0.01, **fields)
     assert own.spec.phases == spec_of(tmp_path).phases, "no epoch of it can be measured without running it"
-    with pytest.raises(UsageError, match="hours: -1 is not above 0"):
-        Sweep.quick(Slow, hours=-1, **fields)
+    for hours in (-1, "0.5", None, math.nan):
+        with pytest.raises(UsageError, match=f"hours: {hours!r} is not a number above 0"):
+            Sweep.quick(Slow, hours=hours, **fields)
     assert list(tmp_path.iterdir()) == []

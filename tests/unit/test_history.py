@@ -140,7 +140,7 @@ def begin(journal: Journal, trial: str, attempt: int = 1) -> None:
 def test_a_further_attempt_goes_on_with_the_curve(tmp_path, journal):
     begin(journal, "t")
     journal.append("report", trial="t", attempt=1, epoch=1, metrics={"m": 1.0}, seconds=1.0, checkpoint="c1", slot=1)
-    journal.append("end", trial="t", status="INTERRUPTED", reason="the driver stopped")
+    journal.append("end", trial="t", status="INTERRUPTED", reason="the driver stopped", seconds=1.5, whole=False)
     begin(journal, "t", attempt=2)
     trial = History.open(tmp_path).trials["t"]
     assert (trial.status, trial.attempt, trial.ended, trial.reason) == ("RUNNING", 2, None, "")

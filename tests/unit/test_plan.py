@@ -120,8 +120,36 @@ def test_the_default_phases_are_as_long_as_half_of_the_hours_allows():
     assert longest == 81
     # on two slots: (24 * 0.5 + 20 + 9 * 3) / 2 s at 3 epochs, (40 * 0.5 + 28 + 9 * 9) / 2 s at 9
     assert [sized(spec, 2 * seconds / 3600, 2, 1.0).phases[1].epochs for seconds in (30, 64, 65)] == [3, 3, 9]
-    with pytest.raises(PlanError, match=r"at 1 s an epoch .* trains for 30 s.*\n  Give hours=0\.016 or more"):
+    with pytest.raises(PlanError, match=r"at 1 s an epoch .* trains for 30 s.*\n  Give hours=0\.017 or more"):
         sized(spec, 2 * 29 / 3600, 2, 1.0)
+
+
+@pytest.mark.parametrize("seconds", [0.00123, 0.7, 1.1, 100.0, 98765.0])
+def test_the_hours_that_are_advised_are_enough(seconds):
+    with pytest.raises(PlanError) as caught:
+        sized(spec_of(), 1e-9, 2, seconds)
+    advised = float(str(caught.value).rpartition("hours=")[2].split()[0])
+    assert sized(spec_of(), advised, 2, seconds).phases[1].epochs == 3
+
+
+def test_confirm_has_no_more_winners_than_the_search_had_trials():
+    grid = {"kind": "grid", "points": 1}
+    explore = {"kind": "explore", "trials": 3}
+    for search, winners in ((explore, 2), (grid, 1)):
+        spec = spec_of(phases=[search, {"kind": "confirm", "top": 5, "seeds": 4}])
+        found = planned(spec)["confirm"]
+        assert (found.trials, found.shares) == (4 * (winners + 1), {"winners": 4 * winners, "baseline": 4})
+
+
+def test_a_script_learns_nothing_from_another_scripts_sweeps(tmp_path):
+    folder = record(tmp_path / "recorded")
+    (journal,) = (folder / "journal").iterdir()
+    named = SweepSpec.model_validate({**SPEC.document(), "trainable": "m:Net"})
+    journal.write_text(journal.read_text().replace("trainables.examples.digits:Digits", "m:Net"))
+    assert earlier_seconds_per_epoch(named, tmp_path) is not None
+    script = SweepSpec.model_validate({**SPEC.document(), "trainable": "__main__:Net"})
+    journal.write_text(journal.read_text().replace("m:Net", "__main__:Net"))
+    assert earlier_seconds_per_epoch(script, tmp_path) is None
 
 
 def test_time_goes_with_epochs_data_and_slots():

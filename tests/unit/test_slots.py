@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,12 +26,12 @@ def worker(tmp_path, trainable, epochs: int, **fields: Any) -> Worker:
     return found
 
 
-def reporting(*epochs: int, **metrics: float):
+def reporting(*epochs: Any, **metrics: Any):
     """A loop that reports these epochs."""
 
     def trial(config: dict[str, Any], session: Session) -> Iterator[Report]:
         done = 0
-        session.checkpoint_with(lambda: {"epoch": done})
+        session.checkpoint_with(lambda: {"epoch": float(done)})
         for epoch in epochs:
             done = epoch
             yield Report(epoch, {"val/loss": 1.0, **metrics})
@@ -67,9 +68,35 @@ def test_a_loop_may_end_by_itself(tmp_path):
     assert (last["epoch"], last["metrics"], last["done"], last["failure"]) == (2, {}, True, None)
 
 
+def test_a_loop_may_end_by_itself_as_soon_as_it_goes_on(tmp_path):
+    pointer = worker(tmp_path, reporting(1, 2), 4, checkpoints=(2,))
+    (saved,) = (a["checkpoint"] for a in drawn(pointer) if a["checkpoint"])
+    (last,) = drawn(worker(tmp_path, reporting(), 4, resume=saved))
+    assert (last["epoch"], last["done"], last["failure"]) == (2, True, None)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told_and_the_trial_begins_afresh(tmp_path):
+    found = Worker(reporting(1, 2), tmp_path, CPU)
+    order = Order("t", 1, {}, {"epochs": 2, "data_fraction": 1.0, "seed": 0}, resume="checkpoints/t/1")
+    assert "manifest.json is missing" in found.answer("start", order)["torn"]
+    assert [a["epoch"] for a in drawn(found)] == [1, 2]
+
+
+@pytest.mark.parametrize("epoch", [np.int64(1), torch.tensor(1), True], ids=["numpy", "tensor", "bool"])
+def test_whole_numbers_of_any_kind_are_epochs(tmp_path, epoch):
+    (answer,) = drawn(worker(tmp_path, reporting(epoch, **{"val/loss": np.float32(0.5)}), 1))
+    assert (answer["epoch"], type(answer["epoch"]), answer["failure"]) == (1, int, None)
+    assert answer["metrics"] == {"val/loss": 0.5}
+
+
 def mapping(config: dict[str, Any], session: Session) -> Iterator[Any]:
     """Yields what is no Report."""
     yield {"val/loss": 1.0}
+
+
+def silent(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """Reports nothing of an epoch."""
+    yield Report(1)
 
 
 def leaving(config: dict[str, Any], session: Session) -> Iterator[Report]:
@@ -83,14 +110,23 @@ def leaving(config: dict[str, Any], session: Session) -> Iterator[Report]:
     [
         (mapping, "TypeError", "the trial yielded a dict. Yield Report(epoch, {name: value})"),
         (reporting(), "RuntimeError", "without a single Report"),
-        (reporting(1, 1), "RuntimeError", "epoch 1 was reported after epoch 1"),
-        (reporting(2, 1), "RuntimeError", "epoch 1 was reported after epoch 2"),
+        (reporting(1, 1), "ValueError", "epoch 1 was reported after epoch 1"),
+        (reporting(2, 1), "ValueError", "epoch 1 was reported after epoch 2"),
+        (reporting(0.5), "TypeError", "epoch 0.5 was reported. Report whole epochs, from 1"),
+        (reporting(1, **{"val/loss": None}), "TypeError", "epoch 1: val/loss is None. Report a number"),
+        (reporting(1, **{"val/loss": torch.ones(3)}), "TypeError", "val/loss is tensor([1., 1., 1.])"),
+        (silent, "TypeError", "epoch 1 was reported without metrics"),
         (leaving, "SystemExit", "3"),
+        (b"no pickle", "UnpicklingError", ""),
     ],
-    ids=["no Report", "none", "twice", "backwards", "exit"],
+    ids=["no Report", "none", "twice", "backwards", "half", "no value", "three values", "no metrics", "exit", "pickle"],
 )
 def test_what_a_loop_does_wrong_is_told_as_its_failure(tmp_path, trainable, error, message):
-    last = drawn(worker(tmp_path, trainable, 4))[-1]
+    if isinstance(trainable, bytes):
+        order = Order("t", 1, {}, {"epochs": 4, "data_fraction": 1.0, "seed": 0})
+        last = Worker(trainable, tmp_path, CPU).answer("start", order)
+    else:
+        last = drawn(worker(tmp_path, trainable, 4))[-1]
     assert (last["failure"]["kind"], last["failure"]["error"]) == ("error", error)
     assert message in last["failure"]["message"]
     assert last["slot"] == os.getpid()
