@@ -87,6 +87,8 @@ def in_words(found: Mapping[str, Any]) -> tuple[str, str]:
         return f"{given} is above {context['le']:g}", "Lower it."
     if kind == "string_pattern_mismatch":
         return f"{given} has characters that a name may not have", f"Match {context['pattern']}."
+    if kind == "string_too_short":
+        return "is empty", "Write a text."
     if kind == "too_short":
         return "has too few values", f"Write at least {context['min_length']}."
     if kind == "too_long":

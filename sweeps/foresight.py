@@ -16,8 +16,8 @@ from typing import Any
 
 from sweeps.errors import UsageError
 from sweeps.journal import storage_folder
-from sweeps.plan import UNKNOWN, Plan, baseline_of, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
-from sweeps.spec import SearchPhase, SweepSpec, name_of
+from sweeps.plan import UNKNOWN, Plan, baseline_of, cheapest, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
+from sweeps.spec import SweepSpec, name_of
 
 MEASURE_S = 20.0
 """How long the baseline is trained at most to know the time of an epoch."""
@@ -50,16 +50,15 @@ def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
     slots = slots_on([{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}], spec)
     make_plan(spec, slots)  # refuses what cannot fit before anything is built
     baseline = baseline_of(spec, STANDARD)
-    cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
+    fidelity = cheapest(spec)
     footprint: dict[str, Any] = {}
     seconds, basis = None, UNKNOWN
     try:
         found = load(spec.trainable) if isinstance(spec.trainable, str) else spec.trainable
         if not inspect.isgeneratorfunction(found):
             trainable = instantiate(found)
-            fidelity = Fidelity(cheapest.epochs, cheapest.data_fraction, spec.seed)
-            footprint = asdict(describe(trainable, baseline, fidelity))
-            check_rows(spec, footprint, cheapest.data_fraction)
+            footprint = asdict(describe(trainable, baseline, Fidelity(**fidelity)))
+            check_rows(spec, footprint, fidelity["data_fraction"])
             if measure_s is not None:
                 with one_thread():
                     seconds = seconds_per_epoch(trainable, baseline, Fidelity(1, 1.0, spec.seed), measure_s)

@@ -118,6 +118,8 @@ class PhaseHistory:
     ended: float | None = None
     status: str = "RUNNING"
     reason: str = ""
+    seconds: float = 0.0
+    """Of work in slots that was no trial's."""
 
 
 @dataclass
@@ -181,6 +183,7 @@ class History:
                 line["comparison"],
                 line["trials"],
                 known.started if known else line["at"],
+                seconds=known.seconds if known else 0.0,
             )
         elif kind == "trial":
             trial = self.trials.get(line["trial"])
@@ -227,6 +230,7 @@ class History:
         elif kind == "end" and "phase" in line:
             phase = self.phases[line["phase"]]
             phase.ended, phase.status, phase.reason = line["at"], line["status"], line["reason"]
+            phase.seconds += line["seconds"]
         elif kind == "end":
             self.end = line
         if self.drivers:
@@ -239,8 +243,9 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Wall seconds that trials worked in their slots, all slots together."""
-        return sum(trial.seconds for trial in self.trials.values())
+        """Wall seconds of work in slots, all slots together."""
+        trials = sum(trial.seconds for trial in self.trials.values())
+        return trials + sum(phase.seconds for phase in self.phases.values())
 
     @property
     def gpu_hours(self) -> float:

@@ -14,7 +14,7 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     test       phase, arms                                                  the test split is about to be read
     verdict    verdict, winner, arms, comparison, test, test_reads          what the confirm phase showed
     end        trial, status, reason, seconds, whole                        a trial ended
-    end        (phase | neither), status, reason, …                         a phase or the sweep ended
+    end        (phase, seconds | time), status, reason                      a phase or the sweep ended
 
 `seconds` is the work in a slot: a report's own; a failure's or an end's is what no report counts. A verdict's
 differences are positive where the candidate is better, in both modes. Non-finite metric values are the strings "nan",

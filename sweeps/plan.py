@@ -18,7 +18,7 @@ from sweeps.errors import JournalError, PlanError, SpecError
 from sweeps.history import History
 from sweeps.journal import read_header
 from sweeps.space import Config, Constant, Space
-from sweeps.spec import Confirm, Explore, Grid, Refine, SearchPhase, SweepSpec, name_of, phase_name, rungs
+from sweeps.spec import Confirm, Explore, Grid, Preflight, Refine, SearchPhase, SweepSpec, name_of, phase_name, rungs
 
 Node = Mapping[str, float]
 """Resources of one node: `CPU`, `GPU`."""
@@ -110,7 +110,7 @@ def make_plan(
     """The plan of a spec on `slots` trials at a time. Raises PlanError when it is above the budget whatever happens."""
     phases: list[PhasePlan] = []
     size = (footprint or {}).get("checkpoint_bytes")
-    for phase in spec.phases:
+    for phase in spec.with_trials:
         trials, shares = trials_of(spec, phase)
         epochs = confirm_epochs(spec, phase) if isinstance(phase, Confirm) else phase.epochs
         concurrency = min(slots, trials)
@@ -137,7 +137,7 @@ def make_plan(
         least = sum(
             p.trials * (phase.min_epochs if isinstance(phase, SearchPhase) and phase.reduction_factor else p.epochs)
             * p.data_fraction * seconds_per_epoch / p.concurrency
-            for p, phase in zip(phases, spec.phases, strict=True)
+            for p, phase in zip(phases, spec.with_trials, strict=True)
         )  # fmt: skip
         if least > spec.budget.hours * 3600:
             raise PlanError(
@@ -154,8 +154,8 @@ def sized(spec: SweepSpec, hours: float, slots: int, seconds_per_epoch: float) -
     Raises PlanError when even the shortest do not fit, with the numbers.
     """
     for full in FULL_EPOCHS:
-        phases = (Explore(kind="explore", epochs=max(1, full // 3)), Refine(kind="refine", epochs=full),
-                  Confirm(kind="confirm"))  # fmt: skip
+        phases = (Preflight(kind="preflight"), Explore(kind="explore", epochs=max(1, full // 3)),
+                  Refine(kind="refine", epochs=full), Confirm(kind="confirm"))  # fmt: skip
         fitting = spec.model_copy(update={"phases": phases})
         needed = make_plan(fitting, slots, None, seconds_per_epoch, "measured").total_s or 0.0
         if needed <= SIZED_SHARE * hours * 3600:
@@ -207,6 +207,16 @@ def expected_epochs(phase: SearchPhase, trials: int) -> float:
     factor = phase.reduction_factor or 1.0
     ends = [0.0, *rungs(phase.epochs, phase.min_epochs, phase.reduction_factor), float(phase.epochs)]
     return sum(trials / factor**k * (end - start) for k, (start, end) in enumerate(pairwise(ends)))
+
+
+def cheapest(spec: SweepSpec) -> dict[str, Any]:
+    """The fidelity of the search phase with the fewest rows; one whole epoch where there is no search."""
+    searches = [phase for phase in spec.phases if isinstance(phase, SearchPhase)]
+    least = min(searches, key=lambda phase: phase.data_fraction, default=None)
+    return {
+        "epochs": least.epochs if least else 1, "data_fraction": least.data_fraction if least else 1.0,
+        "seed": spec.seed,
+    }  # fmt: skip
 
 
 def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -> None:
@@ -270,7 +280,7 @@ def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, st
 def seconds_per_epoch(history: History) -> float | None:
     """Seconds of one trial over all training rows, from the reports so far: all seconds over all epochs' shares."""
     epochs = sum(len(trial.epochs) * trial.fidelity["data_fraction"] for trial in history.trials.values())
-    return history.seconds / epochs if epochs else None
+    return sum(trial.seconds for trial in history.trials.values()) / epochs if epochs else None
 
 
 def render(plan: Plan, spec: SweepSpec) -> str:
@@ -279,6 +289,8 @@ def render(plan: Plan, spec: SweepSpec) -> str:
     rows = [head, *(row(phase) for phase in plan.phases)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip() for r in rows]
+    if len(spec.with_trials) < len(spec.phases):
+        lines.append("preflight: first the baseline is checked, in some 20 s at most")
     shares = [f"{p.phase} {', '.join(f'{n} {role}' for role, n in p.shares.items())}" for p in plan.phases]
     lines.append(f"shares: {'; '.join(shares)}")
     if plan.seconds_per_epoch is None:

@@ -95,7 +95,7 @@ class Worker:
         self.epoch = 0
 
     def answer(self, name: str, argument: Any) -> Answer:
-        """Carry out a command: `start`, `next`, `close`, `standard`, `describe` or `evaluate`."""
+        """Carry out a command: `start`, `next`, `close`, `standard`, `describe`, `probe` or `evaluate`."""
         began = time.perf_counter()
         if name == "start":
             self.order = argument
@@ -177,6 +177,16 @@ class Worker:
         return {
             "footprint": asdict(describe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))
         }
+
+    def probe(self, order: Order) -> Answer:
+        """What preflight asks of this config (`trainables.probes`); {} for a loop of the user's own."""
+        from trainables.contract import Fidelity, instantiate
+        from trainables.probes import probe
+
+        found = self._trainable()
+        if inspect.isgeneratorfunction(found):
+            return {"probes": {}}
+        return {"probes": asdict(probe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))}
 
     def evaluate(self, order: Order) -> Answer:
         """The test split's metrics of a finished trial's weights."""

@@ -131,7 +131,19 @@ class Confirm(Model):
     data_fraction: float = Field(default=1.0, gt=0, le=1)
 
 
-Phase = Annotated[Explore | Refine | Grid | Confirm, Field(discriminator="kind")]
+Check = Literal["initial_loss", "input_independent", "overfits_one_batch", "gradients"]
+
+
+class Preflight(Model):
+    """Before any tuning: can this network learn these data at all? A check that fails stops the sweep."""
+
+    kind: Literal["preflight"]
+    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
+    skip: dict[Check, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Checks that may fail, each with the reason; it stands in the report."""
+
+
+Phase = Annotated[Preflight | Explore | Refine | Grid | Confirm, Field(discriminator="kind")]
 
 
 class Resources(Model):
@@ -184,7 +196,13 @@ class SweepSpec(Model):
     baseline: Config | None = None
     """The config used today, compared with the winner; null: the middle of every domain."""
     phases: tuple[Phase, ...] = Field(
-        default=(Explore(kind="explore"), Refine(kind="refine"), Confirm(kind="confirm")), min_length=1
+        default=(
+            Preflight(kind="preflight"),
+            Explore(kind="explore"),
+            Refine(kind="refine"),
+            Confirm(kind="confirm"),
+        ),
+        min_length=1,
     )
     resources: Resources = Resources()
     budget: Budget = Budget()
@@ -218,6 +236,8 @@ class SweepSpec(Model):
                     f"{phase.kind} has nothing before it to go on from",
                     "Put an explore or grid phase first.",
                 )
+            if isinstance(phase, Preflight) and i > 0:
+                raise SpecError(f"phases[{i}]", "preflight comes after another phase", "Put it first.")
             if isinstance(phase, SearchPhase) and phase.min_epochs > phase.epochs:
                 raise SpecError(
                     f"phases[{i}].min_epochs",
@@ -245,6 +265,11 @@ class SweepSpec(Model):
         return self
 
     @property
+    def with_trials(self) -> tuple[Explore | Refine | Grid | Confirm, ...]:
+        """The phases that have trials: all but preflight."""
+        return tuple(phase for phase in self.phases if not isinstance(phase, Preflight))
+
+    @property
     def digest(self) -> str:
         """Short hash of everything in the spec."""
         text = json.dumps(self.document(), sort_keys=True)
@@ -263,7 +288,7 @@ def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[
     return found
 
 
-def phase_name(phase: SearchPhase | Confirm) -> str:
+def phase_name(phase: Preflight | SearchPhase | Confirm) -> str:
     """The phase's own name, or its kind."""
     return phase.name or str(phase.kind)  # type: ignore[union-attr]
 
@@ -271,8 +296,8 @@ def phase_name(phase: SearchPhase | Confirm) -> str:
 def readable(error: ValidationError) -> SpecError:
     """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
     first = error.errors()[0]
-    tags = {"explore", "refine", "grid", "confirm"}
-    loc = [part for part in first["loc"] if part not in tags]
+    tags = {"preflight", "explore", "refine", "grid", "confirm"}
+    loc = [part for part in first["loc"] if part not in {*tags, "[key]"}]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "spec"
     if first["type"] == "extra_forbidden":
         known = known_keys(first["loc"])
@@ -295,6 +320,7 @@ def known_keys(loc: tuple[str | int, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
         "resources": Resources,
         "budget": Budget,
+        "preflight": Preflight,
         "explore": Explore,
         "refine": Refine,
         "grid": Grid,

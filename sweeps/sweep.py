@@ -23,16 +23,17 @@ from ray import cloudpickle
 
 from cluster.local import connect, in_job
 from sweeps import tracking
-from sweeps.errors import PlanError, SweepFailed, SweepsError, UsageError
+from sweeps.errors import SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import FINALISTS, last_search, rank
 from sweeps.journal import find_sweep, new_sweep_folder, storage_folder
-from sweeps.phases import confirm, explore, grid, refine
+from sweeps.phases import confirm, explore, grid, preflight, refine
 from sweeps.plan import (
     UNKNOWN,
     baseline_of,
+    cheapest,
     check_rows,
     earlier_seconds_per_epoch,
     make_plan,
@@ -49,13 +50,19 @@ from sweeps.resume import extended, refuse_changes
 from sweeps.retention import drop_unnamed
 from sweeps.slots import Order, Pool
 from sweeps.space import Config
-from sweeps.spec import SearchPhase, SweepSpec, name_of
+from sweeps.spec import SweepSpec, name_of
 from sweeps.tuning import Engine
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RUN: Mapping[str, Any] = {"explore": explore.run, "refine": refine.run, "grid": grid.run, "confirm": confirm.run}
+RUN: Mapping[str, Any] = {
+    "preflight": preflight.run,
+    "explore": explore.run,
+    "refine": refine.run,
+    "grid": grid.run,
+    "confirm": confirm.run,
+}
 FIRST_TRIALS = 4
 """After so many ended trials the plan is made again with the time they took."""
 DRAIN_S = 120.0
@@ -282,7 +289,8 @@ class Sweep:
         status, reason = "INTERRUPTED", "interrupted"
         try:
             with Live(record.history, out, record.lock) as live:
-                engine.trial_ended = partial(replan, engine, live)
+                engine.trial_ended = partial(replan, engine)
+                engine.note = live.note
                 for phase in spec.phases:
                     RUN[phase.kind](engine, phase)
                     if engine.spent():
@@ -355,8 +363,7 @@ def standard_hyperparameters(pool: Any) -> Config:
 
 def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str, Any]:
     """Build the baseline's data and model in a slot: its footprint. Raises UsageError when that fails, with why."""
-    cheapest = min((phase for phase in spec.phases if isinstance(phase, SearchPhase)), key=lambda p: p.data_fraction)
-    fidelity = {"epochs": cheapest.epochs, "data_fraction": cheapest.data_fraction, "seed": spec.seed}
+    fidelity = cheapest(spec)
     try:
         answer = ray.get(pool.call.remote("describe", Order("inspection", 1, baseline, fidelity)))
     except ray.exceptions.RayError:  # exit, a crash in native code, the kernel's out-of-memory killer
@@ -369,7 +376,7 @@ def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str,
         raised = f"{failure['error']}: {failure['message']}\n{failure['traceback'].rstrip()}"
         raise UsageError(f"trainable: {name_of(spec.trainable)} with the baseline config raised {raised}")
     footprint: dict[str, Any] = answer["footprint"]
-    check_rows(spec, footprint, cheapest.data_fraction)
+    check_rows(spec, footprint, fidelity["data_fraction"])
     return footprint
 
 
@@ -379,22 +386,14 @@ def say(out: TextIO, text: str) -> None:
         print(text, file=out, flush=True)
 
 
-def replan(engine: Engine, live: Live) -> None:
-    """After the first trials, make the plan again with the time they took, write it and show it, once."""
+def replan(engine: Engine) -> None:
+    """After the first trials, make the plan again with the time they took, once."""
     history = engine.record.history
     if sum(trial.status != "RUNNING" for trial in history.trials.values()) != FIRST_TRIALS:
         return
     measured = seconds_per_epoch(history)
-    if measured is None:
-        return
-    basis = f"measured on the first {FIRST_TRIALS} trials"
-    try:
-        plan = make_plan(engine.spec, engine.slots, engine.footprint, measured, basis)
-    except PlanError as error:  # it will not fit the budget of hours: go on until that is spent, but say so now
-        live.note(str(error))
-        return
-    engine.record.write("plan", **plan.document())
-    live.note(render(plan, engine.spec))
+    if measured is not None:
+        engine.foretell(measured, f"measured on the first {FIRST_TRIALS} trials")
 
 
 def split(history: History, slots: int) -> dict[str, float]:

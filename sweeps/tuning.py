@@ -19,9 +19,10 @@ import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from sweeps.errors import SweepFailed, SweepsError
+from sweeps.errors import PlanError, SweepFailed, SweepsError
 from sweeps.history import Record, TrialHistory
 from sweeps.lease import Lease, first_line
+from sweeps.plan import make_plan, render
 from sweeps.retention import drop_beaten, drop_superseded
 from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
@@ -59,6 +60,18 @@ class Engine:
     """Unix seconds at which the budget's wall time is spent."""
     trial_ended: Callable[[], None] = lambda: None
     """Called after each trial's end is written."""
+    note: Callable[[str], None] = lambda text: None
+    """Tells the person who watches."""
+
+    def foretell(self, seconds_per_epoch: float, basis: str) -> None:
+        """Make the plan again with a time that was measured, write it and show it."""
+        try:
+            plan = make_plan(self.spec, self.slots, self.footprint, seconds_per_epoch, basis)
+        except PlanError as error:  # it will not fit the budget of hours: go on until that is spent, but say so now
+            self.note(str(error))
+            return
+        self.record.write("plan", **plan.document())
+        self.note(render(plan, self.spec))
 
     def call(self, name: str, order: Order) -> dict[str, Any]:
         """Have a free slot carry out a command; a slot that is lost over it is an answer with a `failure` too."""
@@ -157,14 +170,14 @@ def run_phase(
         close_phase(engine, phase, status, reason)
 
 
-def close_phase(engine: Engine, phase: str, status: str, reason: str) -> None:
-    """Write the end of a phase, and of the trials that are still at work."""
+def close_phase(engine: Engine, phase: str, status: str, reason: str, seconds: float = 0.0) -> None:
+    """Write the end of a phase, and of the trials that are still at work; `seconds` of work were no trial's."""
     for trial in engine.record.history.of_phase(phase):
         if trial.status == "RUNNING":
             engine.record.write(
                 "end", trial=trial.trial, status="INTERRUPTED", reason=reason, seconds=0.0, whole=False
             )  # fmt: skip
-    engine.record.write("end", phase=phase, status=status, reason=reason)
+    engine.record.write("end", phase=phase, status=status, reason=reason, seconds=seconds)
 
 
 class Events(Scratch, tune.Callback):  # type: ignore[misc]

@@ -71,7 +71,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
     for n, config in enumerate(points):
         trial = f"explore-{n:03d}"
         run(journal, "explore", trial, "baseline" if n == 0 else "sobol", config, epochs=3, fraction=0.5, seed=0, n=n)
-    journal.append("end", phase="explore", status="FINISHED", reason="all trials")
+    journal.append("end", phase="explore", status="FINISHED", reason="all trials", seconds=0.0)
     measured = [{**p, "seconds": p["expected_epochs"] * p["data_fraction"] * 0.4 / 2} for p in plan]
     journal.append(
         "plan",
@@ -104,7 +104,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
     if not finished:
         journal.close()
         return folder
-    journal.append("end", phase="refine", status="FINISHED", reason="all trials")
+    journal.append("end", phase="refine", status="FINISHED", reason="all trials", seconds=0.0)
     start_phase(journal, "confirm", "confirm", narrowed, [], None, 9)
     top = sorted(range(6), key=lambda n: quality(refined[n]), reverse=True)[:2]
     arms = [("baseline", SPEC.baseline), *((f"refine-{n:03d}", refined[n]) for n in top)]
@@ -142,7 +142,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
                 "sd": sd,
             }
         )
-    journal.append("end", phase="confirm", status="FINISHED", reason="all trials")
+    journal.append("end", phase="confirm", status="FINISHED", reason="all trials", seconds=0.0)
     winner = max(records, key=lambda r: r["mean"])
     difference = winner["mean"] - records[0]["mean"]
     journal.append(

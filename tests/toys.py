@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,27 @@ class Deadly(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         raise AssertionError
 
 
-class KilledByItsTestSplit:
-    """A small regression whose test split cannot be read."""
+class Line:
+    """A small regression."""
 
     def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
-        x = torch.linspace(0, 1, 16).unsqueeze(1)
-        return Data((x, 2 * x), (x, 2 * x), Deadly())
+        x = torch.linspace(-1, 1, 16).unsqueeze(1)
+        return Data((x, 2 * x), (x, 2 * x))
 
     def model(self, config: dict[str, Any], data: Data) -> nn.Module:
         return nn.Linear(1, 1)
 
-    def loss(self, output: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return nn.functional.mse_loss(output, batch[1])
+
+class KilledByItsTestSplit(Line):
+    """One whose test split cannot be read."""
+
+    def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
+        return replace(super().data(config, fidelity), test=Deadly())
+
+
+class Blind(Line):
+    """One whose inputs say nothing."""
+
+    def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
+        (x, y), val = super().data(config, fidelity).train, super().data(config, fidelity).val
+        return Data((torch.zeros_like(x), y), val)

@@ -26,8 +26,9 @@ mode: min
 
 # The config you use today. The winner has to beat it over several seeds.
 {baseline}
-# Wide and cheap, then narrow and longer, then the best and the baseline over seeds.
+# Can the network learn these data at all; wide and cheap, then narrow and longer; the best and the baseline over seeds.
 phases:
+  - {{kind: preflight}}
   - {{kind: explore, trials: 24, epochs: 3, data_fraction: 0.5}}
   - {{kind: refine, trials: 12, epochs: 9}}
   - {{kind: confirm, top: 2, seeds: 3}}

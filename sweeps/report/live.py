@@ -199,7 +199,8 @@ def progress_line(view: View) -> str:
     more = f" and {len(view.running) - 4} more" if len(view.running) > 4 else ""
     lost = f"{view.lost} failed or infeasible" if view.lost else ""
     running = f"running {running}{more}" if running else ""
-    parts = (f"{view.phase} {view.done}/{view.planned}", lost, view.best, running)
+    head = f"{view.phase} {view.done}/{view.planned}" if view.planned else view.phase
+    parts = (head, lost, view.best, running)
     return " · ".join(part for part in parts if part)
 
 

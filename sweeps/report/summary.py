@@ -34,7 +34,8 @@ def summary(history: History, *, report: str, open_command: str, page: str = "")
     else:
         lines += wrapped(f"{history.name} has no verdict: {_why_ended(history)}", "")
         lines += [f"  {line}" for name in history.phases if (line := _best(history, name))]
-    for finding in history.findings[:MOST]:
+    worrying = [finding for finding in history.findings if finding["severity"] != "info"]
+    for finding in worrying[:MOST]:
         lines += wrapped(f"Note    {finding['message']}", "")
     changes = moved(history)
     lines += ["", "Ranges" if changes else "Ranges: none was moved"]
@@ -60,6 +61,9 @@ def status(history: History) -> str:
     """Where a sweep stands, from its journal: progress and best of each phase, what runs, what failed, the end."""
     metric = words.spec_of(history).metric
     lines = [f"{history.name}: {history.status}"]
+    for name, phase in history.phases.items():
+        if phase.kind == "preflight":
+            lines.append(cut(f"  {name:<10} {phase.status.lower()} {first_line(phase.reason)}"))
     for name, planned in planned_trials(history).items():
         trials = history.of_phase(name)
         done = sum(trial.status != "RUNNING" for trial in trials)
@@ -91,7 +95,7 @@ def status(history: History) -> str:
 def planned_trials(history: History) -> dict[str, int]:
     """Trials of each phase, from the newest plan and from the phases that began."""
     planned = {p["phase"]: p["trials"] for p in (history.plans[-1]["phases"] if history.plans else [])}
-    return planned | {name: phase.trials for name, phase in history.phases.items()}
+    return planned | {name: phase.trials for name, phase in history.phases.items() if phase.kind != "preflight"}
 
 
 def wrapped(text: str, indent: str) -> list[str]:

@@ -33,8 +33,9 @@ def kinds(sweep: Sweep, kind: str) -> list[dict]:
 
 def test_a_plain_sweep(tmp_path: Path) -> None:
     """Every planned trial once, every epoch once, the best checkpoints left, and the same read back."""
-    phases = [{"kind": "explore", "trials": 8, "epochs": 3, "reduction_factor": None}]
+    phases = [{"kind": "preflight"}, {"kind": "explore", "trials": 8, "epochs": 3, "reduction_factor": None}]
     sweep = run_toy(tmp_path, phases=phases, keep_checkpoints=2)
+    assert [(f["finding"], f["severity"]) for f in sweep.history.findings] == [("no_preflight", "info")]
     trials = list(sweep.history.trials.values())
     assert [t.trial for t in trials] == [f"explore-{n:03d}" for n in range(8)]
     for trial in trials:
@@ -59,6 +60,28 @@ def test_a_plain_sweep(tmp_path: Path) -> None:
     assert again.spec == sweep.spec
     assert again.best == sweep.best
     assert again.table().equals(sweep.table())
+
+
+def test_a_hopeless_sweep_is_stopped_before_its_first_trial(tmp_path: Path) -> None:
+    space = {"lr": {"log": [1e-3, 1e-1]}, "batch_size": 4}
+    search = {"kind": "explore", "trials": 2, "epochs": 1}
+    stopped = Sweep(toy_spec(tmp_path, "toys:Blind", space=space, phases=[{"kind": "preflight"}, search]))
+    with pytest.raises(SweepFailed, match=r"tuning would be in vain.[\s\S]*  input_independent: after equally few"):
+        stopped.run(out=io.StringIO())
+    history = stopped.history
+    assert (history.status, history.phases["preflight"].status, history.trials) == ("FAILED", "FAILED", {})
+    assert {f["finding"]: f["severity"] for f in history.findings}["input_independent"] == "block"
+    assert history.seconds > 0
+    assert (stopped.folder / "report.html").exists()
+    reason = "the inputs are known to be empty here"
+    failed = [f["finding"] for f in history.findings if f["severity"] == "block"]
+    skip = {"kind": "preflight", "skip": dict.fromkeys(failed, reason)}
+    out = io.StringIO()
+    sweep = Sweep(toy_spec(tmp_path, "toys:Blind", space=space, phases=[skip, search])).run(out=out)
+    assert f"Skipped: {reason}" in " ".join(out.getvalue().split())
+    assert {f["finding"]: f["severity"] for f in sweep.history.findings}["input_independent"] == "warn"
+    assert sweep.history.status == "FINISHED"
+    assert [line["basis"] for line in kinds(sweep, "plan")][-1] == "measured by preflight on the baseline"
 
 
 def own_leases() -> list[int]:

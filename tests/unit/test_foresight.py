@@ -38,7 +38,7 @@ def spec_of(tmp_path, trainable=Blobs, **fields):
 def test_the_demos_checkpoints_are_foretold_to_the_byte(tmp_path):
     spec = read_spec(EXAMPLES / "digits.yaml", {"storage": str(tmp_path)})
     plan = foresee(spec)
-    explore = spec.phases[0]
+    explore = spec.with_trials[0]
     told = describe(Digits(), baseline_of(spec, STANDARD), Fidelity(explore.epochs, explore.data_fraction, spec.seed))
     assert plan.footprint == asdict(told)
     assert told.train_rows == 539  # half of the training rows, as in explore
@@ -178,7 +178,7 @@ def test_a_quick_sweep_is_as_long_as_the_hours_allow(tmp_path, monkeypatch):
     sweep = Sweep.quick(Slow, hours=8, **fields)
     assert torch.get_num_threads() == before
     assert sweep.spec.budget.hours == 8
-    assert 3 < sweep.spec.phases[1].epochs < 81, "an epoch takes a minute or more"
+    assert 3 < sweep.spec.with_trials[1].epochs < 81, "an epoch takes a minute or more"
     with pytest.raises(PlanError, match=r"Give hours=[\d.e+]+ or more"):
         Sweep.quick(Slow, hours=0.01, **fields)
     given = Sweep.quick(Slow, hours=0.01, phases=[{"kind": "explore", "trials": 2}], **fields)

@@ -111,7 +111,8 @@ def test_the_default_phases_are_as_long_as_half_of_the_hours_allows():
     longest = 0
     for hours in (0.2, 0.5, 1, 3, 10, 1e6):
         fitting = sized(spec, hours, 2, 1.0)
-        explore, refine, confirm = fitting.phases
+        preflight, explore, refine, confirm = fitting.phases
+        assert preflight.kind == "preflight"
         assert (explore.epochs * 3, confirm.epochs) == (refine.epochs, None)
         assert make_plan(fitting, 2, seconds_per_epoch=1.0).total_s <= hours * 3600 / 2
         assert refine.epochs >= longest
@@ -119,7 +120,7 @@ def test_the_default_phases_are_as_long_as_half_of_the_hours_allows():
         assert (fitting.budget.hours, fitting.budget.trials, fitting.metric) == (hours, 60, "val/accuracy")
     assert longest == 81
     # on two slots: (24 * 0.5 + 20 + 9 * 3) / 2 s at 3 epochs, (40 * 0.5 + 28 + 9 * 9) / 2 s at 9
-    assert [sized(spec, 2 * seconds / 3600, 2, 1.0).phases[1].epochs for seconds in (30, 64, 65)] == [3, 3, 9]
+    assert [sized(spec, 2 * seconds / 3600, 2, 1.0).with_trials[1].epochs for seconds in (30, 64, 65)] == [3, 3, 9]
     with pytest.raises(PlanError, match=r"at 1 s an epoch .* trains for 30 s.*\n  Give hours=0\.017 or more"):
         sized(spec, 2 * 29 / 3600, 2, 1.0)
 
@@ -129,7 +130,7 @@ def test_the_hours_that_are_advised_are_enough(seconds):
     with pytest.raises(PlanError) as caught:
         sized(spec_of(), 1e-9, 2, seconds)
     advised = float(str(caught.value).rpartition("hours=")[2].split()[0])
-    assert sized(spec_of(), advised, 2, seconds).phases[1].epochs == 3
+    assert sized(spec_of(), advised, 2, seconds).with_trials[1].epochs == 3
 
 
 def test_confirm_has_no_more_winners_than_the_search_had_trials():

@@ -106,9 +106,10 @@ def test_overrides_go_over_the_file(file):
     assert (spec.seed, spec.storage, spec.metric) == (9, "elsewhere", "val/accuracy")
 
 
-def test_defaults_are_explore_refine_confirm():
+def test_defaults_are_preflight_explore_refine_confirm():
     spec = SweepSpec.model_validate(MINIMAL)
-    assert [phase.kind for phase in spec.phases] == ["explore", "refine", "confirm"]
+    assert [phase.kind for phase in spec.phases] == ["preflight", "explore", "refine", "confirm"]
+    assert spec.with_trials == spec.phases[1:]
     assert spec.tracking is None
     assert (spec.metric, spec.mode) == ("val/loss", "min")
 
@@ -197,6 +198,12 @@ BAD = {
         "explore2",
     ),
     "refine first": (changed("- kind: explore", "- name: r\n    kind: refine"), "phases[0]", 12, "before it", "first"),
+    "preflight late": (changed("- {kind: refine", "- {kind: preflight}\n  - {kind: refine"), "phases[1]", 14,
+                       "comes after another", "first"),
+    "an unknown check": (changed("- kind: explore", "- {kind: preflight, skip: {gradient: none}}\n  - kind: explore"),
+                         "phases[0].skip.gradient", 12, "is not 'initial_loss'", "Did you mean gradients?"),
+    "no reason": (changed("- kind: explore", "- {kind: preflight, skip: {gradients: ''}}\n  - kind: explore"),
+                  "phases[0].skip.gradients", 12, "is empty", "Write"),
     "no phases": (GOOD[: GOOD.index("phases:")] + "phases: []\n", "phases", 11, "too few values", "at least 1"),
     "stopped after the end": (
         changed("trials: 12", "min_epochs: 30"),

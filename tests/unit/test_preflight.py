@@ -1,0 +1,173 @@
+"""Preflight: what the numbers of the probes mean; planted bugs give such numbers, healthy networks do not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+
+from sweeps.examples.own_module import TumourNet
+from sweeps.phases.preflight import judge, refusal
+from trainables.contract import Data, Fidelity
+from trainables.examples.digits import Digits
+from trainables.probes import probe
+from unit.trainable_helpers import Blobs, Line
+
+FIDELITY = Fidelity(epochs=1, data_fraction=1.0, seed=0)
+HEALTHY = {
+    "initial_loss": 2.31, "expected_loss": 2.303, "learned_loss": 0.4, "blind_loss": 2.30, "overfit_first": 2.4,
+    "overfit_last": 0.01, "without_gradient": [], "non_finite_gradient": [], "seconds_per_epoch": 0.25,
+    "peak_bytes": 300 * 2**20,
+}  # fmt: skip
+
+
+def verdicts(probes):
+    """Severity by check."""
+    return {found.finding: found.severity for found in judge(probes)}
+
+
+def test_a_healthy_network_passes_everything():
+    assert set(verdicts(HEALTHY).values()) == {"info"}
+    assert list(verdicts(HEALTHY)) == ["initial_loss", "gradients", "overfits_one_batch", "input_independent", "cost"]
+    assert "an epoch over all rows takes 0.25 s; memory peaked at 300 MiB" in judge(HEALTHY)[-1].message
+
+
+@pytest.mark.parametrize(
+    ("numbers", "check", "severity", "message"),
+    [
+        ({"initial_loss": math.nan}, "initial_loss", "block", "NaN or infinite inputs"),
+        ({"initial_loss": math.inf}, "initial_loss", "block", "is inf"),
+        ({"initial_loss": 9.0}, "initial_loss", "block", "is 9, expected about 2.303. Are the inputs"),
+        ({"initial_loss": 1.0}, "initial_loss", "block", "too good for a network that was not trained"),
+        ({"initial_loss": 1e6, "expected_loss": None}, "initial_loss", "info", "of an own loss none is expected"),
+        ({"non_finite_gradient": ["a.weight"]}, "gradients", "block", "not finite in a.weight"),
+        (
+            {"without_gradient": [f"l{n}" for n in range(9)]},
+            "gradients",
+            "block",
+            "reaches l0, l1, l2, l3 and 5 more",
+        ),
+        ({"overfit_last": 0.5}, "overfits_one_batch", "warn", "from 2.4 to 0.5"),
+        ({"overfit_last": 1.5}, "overfits_one_batch", "block", "softmax twice"),
+        ({"overfit_last": math.inf}, "overfits_one_batch", "block", "to inf"),
+        ({"learned_loss": 2.27}, "input_independent", "block", "2.27 with the inputs and 2.3 without"),
+        ({"learned_loss": math.inf, "blind_loss": math.inf}, "input_independent", "block", "out of step"),
+    ],
+)
+def test_each_check_fails_on_its_own_numbers_with_the_likely_cause(numbers, check, severity, message):
+    probes = {**HEALTHY, **numbers}
+    assert {name: found for name, found in verdicts(probes).items() if found != "info" or name == check} == {
+        check: severity
+    }
+    (found,) = (found for found in judge(probes) if found.finding == check)
+    assert message in found.message
+
+
+def test_the_refusal_names_every_failed_check_and_the_way_on():
+    bad = [f for f in judge({**HEALTHY, "initial_loss": 9.0, "without_gradient": ["w"]}) if f.severity == "block"]
+    text = refusal("preflight", bad)
+    assert text.splitlines()[0] == "preflight: tuning would be in vain."
+    assert "  initial_loss: the loss at init" in text
+    assert "  gradients: no gradient reaches w" in text
+    assert "{kind: preflight, skip: {initial_loss: '…', gradients: '…'}}" in text
+
+
+@pytest.mark.parametrize(
+    ("trainable", "config"),
+    [
+        (Digits(), {"lr": 1e-3, "dropout": 0.5, "weight_decay": 0.1, "label_smoothing": 0.2}),
+        (TumourNet(), {"lr": 1e-3, "width": 32, "batch_size": 64}),
+        (Blobs(), {"lr": 1e-5, "dropout": 0.3}),
+        (Blobs(as_dataset=True), {"batch_size": 16}),
+        (Line(), {"lr": 1e-3}),
+    ],
+    ids=["digits", "tumour", "blobs", "dataset", "regression"],
+)
+def test_healthy_trainables_pass(trainable, config):
+    probes = asdict(probe(trainable, config, FIDELITY, limit_s=10))
+    assert set(verdicts(probes).values()) == {"info"}, judge(probes)
+    assert probes["seconds_per_epoch"] > 0
+    assert probes["peak_bytes"] > 2**20
+
+
+class Spoilt(Blobs):
+    """The blobs with something wrong in data or model."""
+
+    def __init__(self, data=None, model=None, loss=None):
+        super().__init__()
+        self.spoil_data, self.spoil_model = data, model
+        if loss:
+            self.loss = loss
+
+    def data(self, config, fidelity):
+        found = super().data(config, fidelity)
+        return Data(self.spoil_data(*found.train), found.val, found.test) if self.spoil_data else found
+
+    def model(self, config, data):
+        net = super().model(config, data)
+        return self.spoil_model(net) if self.spoil_model else net
+
+
+def frozen_in_the_middle(net):
+    """What a forgotten detach() does."""
+
+    class Cut(nn.Module):
+        def forward(self, x):
+            return x.detach()
+
+    return nn.Sequential(net[0], Cut(), *net[1:])
+
+
+def with_nan(x, y):
+    return x.index_fill(0, torch.tensor([0]), math.nan), y
+
+
+def large_head(net):
+    nn.init.normal_(net[-1].weight, std=30.0)
+    return net
+
+
+def negated(output, batch):
+    return -nn.functional.cross_entropy(output.detach(), batch[1]) + 0.0 * output.sum()
+
+
+@pytest.mark.parametrize(
+    ("trainable", "failed"),
+    [
+        (Spoilt(data=lambda x, y: (torch.zeros_like(x), y)), {"input_independent"}),
+        (Spoilt(data=with_nan), {"initial_loss"}),
+        (Spoilt(model=frozen_in_the_middle), {"gradients"}),
+        (Spoilt(model=large_head), {"initial_loss"}),
+        (Spoilt(model=lambda net: nn.Sequential(net, nn.Softmax(1), nn.Softmax(1))), {"overfits_one_batch"}),
+        (Spoilt(loss=negated), {"gradients"}),
+    ],
+    ids=[
+        "inputs of zeros",
+        "a NaN row",
+        "a detached layer",
+        "a huge last layer",
+        "softmax twice",
+        "no gradient at all",
+    ],
+)
+def test_planted_bugs_are_stopped(trainable, failed):
+    found = verdicts(asdict(probe(trainable, {"batch_size": 16}, FIDELITY, limit_s=5)))
+    assert failed <= {check for check, severity in found.items() if severity == "block"}, found
+
+
+def test_the_probes_leave_regularisation_out_and_the_config_alone():
+    seen = []
+
+    class Watched(Blobs):
+        def model(self, config, data):
+            seen.append(dict(config))
+            return super().model(config, data)
+
+    config = {"optimizer": "sgd", "sgd.weight_decay": 0.3, "dropout": 0.4, "batch_size": 16}
+    probe(Watched(), config, FIDELITY, limit_s=1)
+    assert {(c["dropout"], c["sgd.weight_decay"]) for c in seen[:-1]} == {(0.0, 0.0)}
+    assert seen[-1] == config, "the cost is the config's own"
+    assert config["dropout"] == 0.4

@@ -1,0 +1,201 @@
+"""Data and network looked at before any tuning, as numbers: what a practitioner checks first.
+
+Place in the flow: a slot answers `probe` with these for the baseline config; the preflight phase judges them. The
+checks are those of A. Karpathy, A Recipe for Training Neural Networks (2019): the loss at initialisation, a network
+that sees nothing of its inputs, one batch overfitted; besides, gradients in every layer, and what an epoch costs.
+
+They ask whether this network can learn these data at all, so they train with an optimizer of their own that works for
+nearly everything (AdamW, the better of two rates, clipped), without regularisation, and not with the config's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from trainables.contract import Batch, Config, Fidelity, Trainable
+from trainables.footprint import CPU, seconds_per_epoch
+from trainables.training import Training, epoch_batches, prepare
+
+OFF = {"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "augment": 0}
+"""What regularises, and its value that does not; only for keys that the config has."""
+RATES = (1e-3, 1e-2)
+LEARN_STEPS, OVERFIT_STEPS = 100, 300
+OVERFIT_ROWS = 8
+"""So few that even a linear model can fit them."""
+FITTED = 0.01
+"""A batch whose loss is this share of what it was needs no further steps."""
+MEASURED_ROWS = 512
+GRADIENT_STEPS = 5
+"""A layer behind one that begins at zero gets its first gradient at the second step."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What was found. Losses are means over rows, in eval mode where nothing else is said."""
+
+    initial_loss: float
+    """Of the untrained network on training rows."""
+    expected_loss: float | None
+    """Of an output that prefers nothing: ln K for K classes, the mean square for floats; None for an own loss."""
+    learned_loss: float
+    """After some steps on real inputs."""
+    blind_loss: float
+    """After the same steps with all inputs set to 0."""
+    overfit_first: float
+    """Of one small batch before training on nothing else, in train mode."""
+    overfit_last: float
+    without_gradient: list[str]
+    """Parameters that no gradient reached in any of the first steps."""
+    non_finite_gradient: list[str]
+    seconds_per_epoch: float
+    """Of one trial of this config over all training rows."""
+    peak_bytes: int
+    """Most memory held: the device's, or on the CPU the process's."""
+
+
+def probe(
+    trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU, limit_s: float = 20.0
+) -> Probes:
+    """Probe a config. Takes up to about `limit_s` seconds, besides the time to load data and make models."""
+    plain = {**config, **{key: off for key in config if (off := OFF.get(key.rpartition(".")[2])) is not None}}
+    share = limit_s / 10
+    training = prepare(trainable, plain, fidelity, device)
+    rows = training.chosen[torch.linspace(0, len(training.chosen) - 1, MEASURED_ROWS).long().unique()]
+    initial = measure(training, rows, seen)
+    expected = expected_loss(training, rows) if getattr(trainable, "loss", None) is None else None
+    silent, broken = gradients(training)
+
+    def fresh() -> Training:
+        return prepare(trainable, plain, fidelity, device)
+
+    learned, blind = (
+        min(learn(fresh(), rate, look, rows, share) for rate in RATES) for look in (seen, unseen)
+    )  # fmt: skip
+    first, last = overfit(fresh(), RATES[0], share)
+    if last > FITTED * first:
+        first, last = min((first, last), overfit(fresh(), RATES[1], share), key=lambda pair: pair[1])
+    return Probes(
+        initial_loss=initial,
+        expected_loss=expected,
+        learned_loss=learned,
+        blind_loss=blind,
+        overfit_first=first,
+        overfit_last=last,
+        without_gradient=silent,
+        non_finite_gradient=broken,
+        seconds_per_epoch=seconds_per_epoch(trainable, config, replace(fidelity, epochs=1), 3 * share, device),
+        peak_bytes=peak_bytes(device),
+    )
+
+
+Look = Callable[[Batch], Batch]
+"""What the network sees of a batch."""
+
+
+def seen(batch: Batch) -> Batch:
+    """All of it."""
+    return batch
+
+
+def unseen(batch: Batch) -> Batch:
+    """Its labels, with inputs of zeros."""
+    return torch.zeros_like(batch[0]), batch[1]
+
+
+def measure(training: Training, rows: Tensor, look: Look) -> float:
+    """The mean loss over some training rows, in eval mode."""
+    training.model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for batch in training.splits["train"].batches(rows, training.hyper.batch_size):
+            total += float(training.objective.loss(training.model(look(batch)[0]), batch)) * len(batch[1])
+    return total / len(rows)
+
+
+def expected_loss(training: Training, rows: Tensor) -> float:
+    """The default loss of an output that prefers nothing."""
+    batch = next(training.splits["train"].batches(rows, len(rows)))
+    if batch[1].is_floating_point():
+        return float(batch[1].square().mean())
+    with torch.no_grad():
+        return math.log(training.model(batch[0][:2]).shape[1])
+
+
+def gradients(training: Training) -> tuple[list[str], list[str]]:
+    """Names of the parameters that no gradient reached, and of those with one that is not finite."""
+    reached, broken = set[str](), set[str]()
+    named = {name: p for name, p in training.model.named_parameters() if p.requires_grad}
+    for step, _ in enumerate(steps(training, RATES[0], seen, epochs(training), GRADIENT_STEPS, math.inf)):
+        for name, parameter in named.items():
+            if parameter.grad is None:
+                continue
+            if not bool(parameter.grad.isfinite().all()):
+                broken.add(name)
+            elif bool(parameter.grad.any()):
+                reached.add(name)
+        if broken and step == 0:
+            break  # what follows from it says nothing more
+    return [name for name in named if name not in reached | broken], sorted(broken)
+
+
+def learn(training: Training, rate: float, look: Look, rows: Tensor, limit_s: float) -> float:
+    """The loss after some steps of training on what `look` shows; infinite when it is not a number."""
+    for _ in steps(training, rate, look, epochs(training), LEARN_STEPS, limit_s):
+        pass
+    loss = measure(training, rows, look)
+    return loss if math.isfinite(loss) else math.inf
+
+
+def overfit(training: Training, rate: float, limit_s: float) -> tuple[float, float]:
+    """The loss of one small batch before and after training on nothing else; the last infinite when not a number."""
+    few = training.chosen[torch.linspace(0, len(training.chosen) - 1, OVERFIT_ROWS).long().unique()]
+    batch = next(training.splits["train"].batches(few, OVERFIT_ROWS))
+    losses: list[float] = []
+    for loss in steps(training, rate, seen, itertools.repeat(batch), OVERFIT_STEPS, limit_s):
+        losses.append(loss)
+        if loss < FITTED * losses[0]:
+            break
+    return losses[0], losses[-1] if math.isfinite(losses[-1]) else math.inf
+
+
+def steps(
+    training: Training, rate: float, look: Look, batches: Iterator[Any], count: int, limit_s: float
+) -> Iterator[float]:
+    """Take up to `count` steps of AdamW and yield the loss before each; the gradients stay until the next."""
+    optimizer = torch.optim.AdamW(training.parameters, lr=rate, weight_decay=0.0)
+    training.model.train()
+    began = time.perf_counter()
+    for batch in (next(batches) for _ in range(count)):
+        optimizer.zero_grad(set_to_none=True)
+        loss = training.objective.loss(training.model(look(batch)[0]), batch)
+        loss.backward()
+        yield float(loss.detach())
+        clip_grad_norm_(training.parameters, 1.0)
+        optimizer.step()
+        if time.perf_counter() - began > limit_s:
+            return
+
+
+def epochs(training: Training) -> Iterator[Batch]:
+    """The training batches, epoch after epoch, without end."""
+    epoch = 0
+    while True:
+        epoch += 1
+        yield from epoch_batches(training, epoch)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that this process has held so far, on the device or else in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
