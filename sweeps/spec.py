@@ -150,20 +150,11 @@ class Resources(Model):
     """What one trial takes, and how many run at a time."""
 
     workers: int = Field(default=1, gt=0)
+    """Processes of one trial (DDP), all on one node; `batch_size` stays what all of them take together."""
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     concurrency: int | None = Field(default=None, gt=0)
     """Trials at a time; null: as many as fit."""
-
-    @model_validator(mode="after")
-    def _one_worker(self) -> Self:
-        if self.workers > 1:
-            raise SpecError(
-                "resources.workers",
-                f"{self.workers} workers a trial are not supported by this version",
-                "Write workers: 1.",
-            )
-        return self
 
 
 class Budget(Model):

@@ -327,8 +327,9 @@ def new_folder(storage: Path, name: str) -> Iterator[Path]:
 def pool_of(spec: SweepSpec, slots: int, folder: Path, scratch: str) -> Iterator[tuple[Any, tuple[str, str]]]:
     """The sweep's pool of slots, and the name under which leases find it; ended with the sweep."""
     resources = {
-        "num_cpus": spec.resources.cpus_per_worker,
-        "num_gpus": spec.resources.gpus_per_worker,
+        "workers": spec.resources.workers,
+        "cpus": spec.resources.cpus_per_worker,
+        "gpus": spec.resources.gpus_per_worker,
     }
     name, namespace = f"pool-{folder.name}", ray.get_runtime_context().namespace
     pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]

@@ -110,3 +110,19 @@ class Blind(Line):
     def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
         (x, y), val = super().data(config, fidelity).train, super().data(config, fidelity).val
         return Data((torch.zeros_like(x), y), val)
+
+
+def in_step(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial of several workers that meet in a collective each epoch; the last one may misbehave alone."""
+    import torch.distributed as dist
+
+    last = dist.get_rank() == dist.get_world_size() - 1
+    done = session.state["epoch"] if session.state else 0
+    session.checkpoint_with(lambda: {"epoch": done})
+    for epoch in range(done + 1, session.fidelity.epochs + 1):
+        if epoch == 2 and last:
+            misbehave(config)
+        ranks = torch.ones(1)
+        dist.all_reduce(ranks)
+        done = epoch
+        yield Report(epoch, {"val/loss": loss(config, epoch), "ranks": ranks.item(), "rank": float(dist.get_rank())})

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables import precision
+from trainables import parallel, precision
 from trainables.contract import Config, Fidelity, Session, Trainable, TrainableError
 from trainables.training import Training, load_weights, prepare
 
@@ -21,23 +21,26 @@ EVAL_BATCHES = 4
 
 
 def evaluate(training: Training, split: str, order: Tensor) -> dict[str, float]:
-    """`<split>/loss` and `<split>/<metric>` over the rows `order` of a split.
+    """`<split>/loss` and `<split>/<metric>` over the rows `order` of a split, the same on all ranks, which share them.
 
     The last batch may be smaller and batches count by their rows, so nothing is left out. The sums stay on the device
     until the end: one wait for it, not one a batch.
     """
     objective, model = training.objective, training.model
+    shared = len(order) >= parallel.world_size() > 1
+    mine = order[parallel.rank() :: parallel.world_size()] if shared else order
     sums: dict[str, Tensor] = {}
     model.eval()
     with torch.no_grad(), precision.autocast(training.hyper.precision, training.device):
         batch_size = training.hyper.batch_size * EVAL_BATCHES
-        for batch in training.splits[split].batches(order, batch_size):
+        for batch in training.splits[split].batches(mine, batch_size):
             output = model(batch[0])
             values = {**_named(objective.metrics(output, batch)), "loss": objective.loss(output, batch)}
             for name, value in values.items():
                 weighted = torch.as_tensor(value, dtype=torch.float64, device=training.device) * len(batch[1])
                 sums[name] = sums[name] + weighted if name in sums else weighted
-    means = (torch.stack(list(sums.values())) / len(order)).tolist()
+    stacked = torch.stack(list(sums.values()))
+    means = ((parallel.total(stacked) if shared else stacked) / len(order)).tolist()
     return {f"{split}/{name}": mean for name, mean in zip(sums, means, strict=True)}
 
 

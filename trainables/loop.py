@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from trainables import optim, precision, state
+from trainables import optim, parallel, precision, state
 from trainables.contract import Config, Report, Session, Trainable, TrainableError
 from trainables.evaluation import evaluate
-from trainables.training import Training, epoch_batches, load_weights, lr_at, prepare, step
+from trainables.training import Training, epoch_batches, load_weights, lr_at, prepare, rows_of, step
 
 FINITE_CHECK_EVERY = 16
 """Steps between two looks at the loss: each look waits for the device, and a non-finite loss stays in the sum."""
@@ -54,13 +54,13 @@ def train(trainable: Trainable, config: Config, session: Session) -> Iterator[Re
 
 
 def capture(training: Training, epoch: int) -> dict[str, Any]:
-    """The state of a training after `epoch` epochs, on the CPU, sharing no memory with it."""
+    """The state of a training after `epoch` epochs, on the CPU, sharing no memory with it; all ranks take part."""
     live = {
         # A tensor, because the bytes of a checkpoint must not depend on the number's digits.
         "epoch": torch.tensor(epoch),
         "model": dict(training.model.state_dict()),
         "optimizer": optim.capture(training.optimizer),
-        "rng": state.capture_rng(training.device),
+        "rng": parallel.gather(state.capture_rng(training.device)),
     }
     if training.scaler is not None:
         live["scaler"] = precision.capture(training.scaler)
@@ -79,7 +79,8 @@ def _restore(training: Training, saved: dict[str, Any]) -> int:
     # A state of another precision has no scale: the scaler then begins at its own, as in a fresh trial.
     if training.scaler is not None and "scaler" in saved:
         precision.restore(training.scaler, saved["scaler"])
-    state.restore_rng(saved["rng"], training.device)
+    if parallel.rank() < len(saved["rng"]):  # one of more workers than before draws from its seed
+        state.restore_rng(saved["rng"][parallel.rank()], training.device)
     return int(saved["epoch"])
 
 
@@ -93,7 +94,8 @@ def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], floa
     training.model.train()
     for batch in epoch_batches(training, epoch):
         lr = lr_at(training, (epoch - 1) * steps + taken)
-        loss, norm = step(training, batch, lr)
+        whole = rows_of(training, taken)
+        loss, norm = step(training, batch, lr, parallel.share(len(batch[1]), whole))
         losses += loss
         if training.scaler is not None:
             # The scaler answers an overflow by skipping the step and lowering the scale: no step, no norm.
@@ -101,11 +103,14 @@ def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], floa
             norm = norm.where(norm.isfinite(), 0.0)
         norms += norm
         taken += 1
-        rows += len(batch[1])
-        if taken % FINITE_CHECK_EVERY == 0 and not losses.isfinite():
+        rows += whole
+        if taken % FINITE_CHECK_EVERY == 0 and not parallel.total(losses.clone()).isfinite():
             break
+    parallel.same_buffers(training.model)
     # Reading the sums waits for the device: only after it is the time the training's.
-    loss_sum, norm_sum, steps_skipped = torch.stack((losses, norms, skipped)).tolist()
+    loss_sum, norm_sum, steps_skipped = (
+        parallel.total(torch.stack((losses, norms, skipped))) / parallel.world_size()
+    ).tolist()
     seconds = time.perf_counter() - started
     metrics = {
         "grad/norm": norm_sum / max(1, taken - steps_skipped),

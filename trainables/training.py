@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from trainables import hyperparameters, optim, precision
+from trainables import hyperparameters, optim, parallel, precision
 from trainables.contract import Batch, Config, Fidelity, Trainable, TrainableError
 from trainables.data.rows import Rows, drawn, open_rows, subset
 from trainables.hyperparameters import Hyperparameters
@@ -34,6 +34,8 @@ class Training:
     fidelity: Fidelity
     device: torch.device
     model: nn.Module
+    network: nn.Module
+    """The model as a training step calls it; of several processes the one that averages their gradients."""
     parameters: list[nn.Parameter]
     """Those that require a gradient."""
     optimizer: torch.optim.Optimizer
@@ -67,12 +69,20 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
             f"config: batch_size is {hyper.batch_size}, but there are only {len(chosen)} training rows "
             f"({fidelity.data_fraction:g} of {len(rows)}). Lower batch_size, or raise data_fraction"
         )
+    if hyper.batch_size < parallel.world_size():
+        raise TrainableError(
+            f"config: batch_size is {hyper.batch_size}, fewer rows than the {parallel.world_size()} workers. "
+            "Raise batch_size, or lower resources.workers"
+        )
     model = trainable.model(config, data).to(device)
+    if parallel.rank() > 0:  # the weights are rank 0's; what is drawn from here on is each rank's own
+        _seed(np.random.SeedSequence((fidelity.seed, parallel.rank())).generate_state(1).item(), device)
     return Training(
         hyper=hyper,
         fidelity=fidelity,
         device=device,
         model=model,
+        network=parallel.network(model, device),
         parameters=[p for p in model.parameters() if p.requires_grad],
         optimizer=optim.build(model, hyper),
         scaler=precision.scaler(hyper.precision, device),
@@ -85,14 +95,21 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
 
 
 def epoch_batches(training: Training, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch (from 1), in an order drawn from (seed, epoch) only.
+    """The batches of an epoch (from 1), in an order drawn from (seed, epoch) only; of each this rank's rows.
 
     A last batch of a single row is left out, unless all batches are of one: BatchNorm has no variance of one row and
     raises, and its gradient would weigh as much as a full batch's. Which row that is changes from epoch to epoch.
+    So is a last batch that has not a row for every worker.
     """
     batch_size = training.hyper.batch_size
     order = training.chosen[drawn(len(training.chosen), training.fidelity.seed, epoch)]
-    return training.splits["train"].batches(order[: training.steps_per_epoch * batch_size], batch_size)
+    rows, size = parallel.own(order[: training.steps_per_epoch * batch_size], batch_size)
+    return training.splits["train"].batches(rows, size)
+
+
+def rows_of(training: Training, number: int) -> int:
+    """Rows of the whole batch of that number (from 0) in an epoch."""
+    return min(training.hyper.batch_size, len(training.chosen) - number * training.hyper.batch_size)
 
 
 def lr_at(training: Training, number: int) -> float:
@@ -102,13 +119,16 @@ def lr_at(training: Training, number: int) -> float:
     return hyper.lr * factor(hyper.schedule, number, total, hyper.warmup_fraction)
 
 
-def step(training: Training, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
-    """One optimizer step: the loss, and the total gradient norm before clipping, both still on the device."""
+def step(training: Training, batch: Batch, lr: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    """One optimizer step: the loss, and the total gradient norm before clipping, both still on the device.
+
+    `share` weighs the loss where several processes have parts of the batch (`parallel.share`).
+    """
     optimizer, scaler, clip_norm = training.optimizer, training.scaler, training.hyper.clip_norm
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
-    loss = backward(training, batch)
+    loss = backward(training, batch, share)
     if scaler is not None:
         scaler.unscale_(optimizer)
     if clip_norm is None:
@@ -123,10 +143,10 @@ def step(training: Training, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
     return loss, norm
 
 
-def backward(training: Training, batch: Batch) -> Tensor:
+def backward(training: Training, batch: Batch, share: float = 1.0) -> Tensor:
     """Forward and backward: leaves the gradients (scaled, for fp16) in the parameters and returns the loss."""
     with precision.autocast(training.hyper.precision, training.device):
-        loss = training.objective.training_loss(training.model(batch[0]), batch)
+        loss = training.objective.training_loss(training.network(batch[0]), batch) * share
     (loss if training.scaler is None else training.scaler.scale(loss)).backward()
     return loss.detach()
 
@@ -152,7 +172,7 @@ def _check(fidelity: Fidelity) -> None:
 
 def _steps(rows: int, batch_size: int) -> int:
     full, rest = divmod(rows, batch_size)
-    return full + (rest > 1)
+    return full + (rest >= max(2, parallel.world_size()))
 
 
 def _one_thread() -> None:

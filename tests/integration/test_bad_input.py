@@ -133,11 +133,6 @@ SPEC_FAULTS = {
         {"phases": "\n  - kind: explore\n    epocs: 3"},
         "SpecError: phases[0].epocs: unknown key\n  in bad.yaml, line 6. Did you mean epochs?\n",
     ),
-    "several workers": (
-        {"resources": "{workers: 2}"},
-        "SpecError: resources.workers: 2 workers a trial are not supported by this version\n"
-        "  in bad.yaml, line 6. Write workers: 1.\n",
-    ),
     "not YAML": (
         {"metric": "[val/loss"},
         "SpecError: spec: this is not YAML: ",

@@ -212,7 +212,6 @@ BAD = {
         "min_epochs (30) is above epochs (3)",
         "Lower it",
     ),
-    "several workers": (changed("concurrency", "workers"), "resources.workers", 17, "not supported", "workers: 1"),
     "baseline": (changed("{lr: 1e-3", "{learning: 1e-3"), "baseline.learning", 10, "not a parameter", "Add it"),
     "baseline misspelt": (changed("32, optimizer", "32, optimiser"), "baseline.optimiser", 10, "not a", "optimizer?"),
     "empty space": ("trainable: a:b\nspace:\n", "space", 2, "names no parameter", "log"),

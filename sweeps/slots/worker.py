@@ -1,26 +1,17 @@
-"""The pool of slots, and what runs inside one. The only module that knows ray.train.
+"""What runs inside a slot: trials of one trainable, one at a time, whatever happens turned into answers.
 
-Tune keeps no process for us between trials, phases or at a barrier, and a Ray Train run costs seconds to start. So the
-sweep owns slots for its whole life: Ray actors with the trial's real resources, each with one long Ray Train run whose
-loop takes commands from a mailbox. A trial then starts in milliseconds, on a warm process and device.
-
-    lease ── acquire / replace ──► Pool ── owns ──► Slot ── mailbox ──► serve(): Worker
-      └────────────── command("start" | "next") ─────►┘
-
-User code never raises through here: what it raises comes back as a report with a `failure`.
+User code never raises through here: what it raises comes back as a report with a `failure`. Of several workers each
+runs this, in step with the others; they are joined by the process group alone.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import math
 import operator
 import os
-import queue
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -28,18 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import cloudpickle
 
 Answer = dict[str, Any]
-CLOSE_S = 10.0
-"""A trial that has not let go of its slot after this long loses the slot's process."""
-CALL_S = 1800.0
-"""A command of the driver's own loads data and trains nothing: one that takes longer hangs."""
 ASIDE = ("grad/", "time/", "system/", "hp/")
 """What is reported beside results: a gradient norm may overflow in a step that is then skipped."""
-MAX_STARTS = 3
-"""A slot that cannot be started this often in a row is given up, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -60,34 +44,12 @@ class Order:
         return f"{self.trial}.{self.attempt}"
 
 
-class Mailbox:
-    """Joins the slot's command thread with the Ray Train loop in the same process (local mode, one worker)."""
-
-    def __init__(self) -> None:
-        self.commands: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-
-
-def serve(loop_config: dict[str, Any]) -> None:
-    """The per-worker loop of one long Ray Train run: a command in, an answer out, until `exit`."""
-    from ray.train.torch import get_device
-
-    mailbox: Mailbox = loop_config["mailbox"]
-    worker = Worker(loop_config["trainable"], Path(loop_config["folder"]), get_device())
-    while True:
-        name, argument = mailbox.commands.get()
-        if name == "exit":
-            mailbox.answers.put({})
-            return
-        mailbox.answers.put(worker.answer(name, argument))
-
-
 class Worker:
     """Runs trials of one trainable on one device, one at a time, and turns whatever happens into answers."""
 
-    def __init__(self, trainable: Any, folder: Path, device: Any) -> None:
-        """`trainable` by name, as an object, or as one that was pickled."""
-        self.trainable, self.folder, self.device = trainable, folder, device
+    def __init__(self, trainable: Any, folder: Path, device: Any, rank: int = 0) -> None:
+        """`trainable` by name, as an object, or as one that was pickled; `rank` among several workers."""
+        self.trainable, self.folder, self.device, self.rank = trainable, folder, device, rank
         self.home = os.getcwd()
         self.order: Order | None = None
         self.trial: Iterator[Any] | None = None
@@ -180,13 +142,15 @@ class Worker:
 
     def probe(self, order: Order) -> Answer:
         """What preflight asks of this config (`trainables.probes`); {} for a loop of the user's own."""
+        from trainables import parallel
         from trainables.contract import Fidelity, instantiate
         from trainables.probes import probe
 
         found = self._trainable()
         if inspect.isgeneratorfunction(found):
             return {"probes": {}}
-        return {"probes": asdict(probe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))}
+        with parallel.alone():  # each worker for itself: the checks part ways where their numbers differ
+            return {"probes": asdict(probe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))}
 
     def evaluate(self, order: Order) -> Answer:
         """The test split's metrics of a finished trial's weights."""
@@ -224,7 +188,9 @@ class Worker:
 
         assert self.order is not None
         pointer = f"checkpoints/{self.order.trial}/{self.epoch}"
-        state.save(self.session.capture(), LocalFileSystem(), str(self.folder / pointer), self.epoch)
+        captured = self.session.capture()  # all workers take part
+        if self.rank == 0:
+            state.save(captured, LocalFileSystem(), str(self.folder / pointer), self.epoch)
         return pointer
 
 
@@ -295,135 +261,3 @@ def prints_to(path: Path) -> Iterator[None]:
         os.dup2(kept[1], 2)
         for descriptor in (target, *kept):
             os.close(descriptor)
-
-
-@ray.remote
-class Slot:
-    """One warm place for a trial: a process with the trial's resources and a Ray Train run that lives as long."""
-
-    def __init__(self, trainable: Any, folder: str, scratch: str, path: list[str]) -> None:
-        """`path` is the driver's import path: what it can import by name, a slot can."""
-        sys.path.extend(entry for entry in path if entry not in sys.path)
-        from ray.train import RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
-        self.mailbox = Mailbox()
-        trainer = TorchTrainer(
-            serve,
-            train_loop_config={"mailbox": self.mailbox, "trainable": trainable, "folder": folder},
-            scaling_config=ScalingConfig(num_workers=0, use_gpu=bool(ray.get_gpu_ids())),
-            run_config=RunConfig(name=f"slot-{os.getpid()}", storage_path=scratch),
-        )
-        self.thread = threading.Thread(target=trainer.fit, daemon=True)
-        self.thread.start()
-
-    def identify(self) -> dict[str, Any]:
-        """The slot's process and node."""
-        return {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
-
-    def command(self, name: str, argument: Any = None) -> Answer:
-        """Hand a command to the Ray Train loop and wait for its answer. Raises RuntimeError when the loop is gone."""
-        self.mailbox.commands.put((name, argument))
-        while True:
-            try:
-                return self.mailbox.answers.get(timeout=1.0)
-            except queue.Empty:
-                if not self.thread.is_alive():
-                    raise RuntimeError("the Ray Train run of this slot has ended") from None
-
-
-@ray.remote(num_cpus=0)
-class Pool:
-    """Owns the slots; lends each to one trial at a time; replaces the ones that are lost."""
-
-    def __init__(self, count: int, resources: dict[str, float], *arguments: Any) -> None:
-        """`count` slots with `resources` each (`num_cpus`, `num_gpus`); `arguments` are Slot's."""
-        self.resources, self.arguments = resources, arguments
-        self.free: list[Any] = []
-        self.held: dict[str, Any] = {}
-        self.changed = asyncio.Condition()
-        self.alive = count
-        """Slots that are up or being started; the rest was given up."""
-        self.problem = ""
-        self.starting = [asyncio.ensure_future(self._start()) for _ in range(count)]
-
-    async def ready(self, limit_s: float) -> int:
-        """Wait until every slot is up or given up, but not longer than that; how many are up."""
-        done, _ = await asyncio.wait(self.starting, timeout=limit_s)
-        return sum(starting.result() is not None for starting in done)
-
-    async def acquire(self, holder: str) -> Any:
-        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up."""
-        async with self.changed:
-            if holder not in self.held:
-                await self.changed.wait_for(lambda: self.free or not self.alive)
-                if not self.free:
-                    raise RuntimeError(self.problem)
-                self.held[holder] = self.free.pop()
-            return self.held[holder]
-
-    async def release(self, holder: str) -> None:
-        """Close the trial and free its slot; a slot that does not answer in time is replaced."""
-        slot = self.held.get(holder)
-        if slot is None:
-            return
-        try:
-            await asyncio.wait_for(slot.command.remote("close"), CLOSE_S)
-        except (TimeoutError, ray.exceptions.RayError):
-            await self.replace(holder)
-            return
-        async with self.changed:
-            if self.held.pop(holder, None) is not None:
-                self.free.append(slot)
-                self.changed.notify_all()
-
-    async def replace(self, holder: str) -> None:
-        """Kill the slot that is held and start another in its place."""
-        slot = self.held.pop(holder, None)
-        if slot is not None:
-            ray.kill(slot)
-            self.starting.append(asyncio.ensure_future(self._start()))
-
-    async def release_all(self) -> None:
-        """Free every slot that a trial still holds."""
-        await asyncio.gather(*(self.release(holder) for holder in list(self.held)))
-
-    async def end(self, limit_s: float = CLOSE_S) -> None:
-        """Let every slot end its Ray Train run by returning, so that it leaves nothing behind in the cluster.
-
-        One that does not within `limit_s` is killed.
-        """
-        for starting in self.starting:
-            starting.cancel()
-        slots = [*self.free, *self.held.values()]
-        self.free, self.held, self.alive, self.problem = [], {}, 0, "the pool has ended"
-        ends = (asyncio.wait_for(slot.command.remote("exit"), limit_s) for slot in slots)
-        await asyncio.gather(*ends, return_exceptions=True)  # one that does not answer is killed all the same
-        for slot in slots:
-            ray.kill(slot)
-
-    async def call(self, name: str, order: Order) -> Answer:
-        """Have any free slot carry out one command for the driver."""
-        slot = await self.acquire(order.holder)
-        try:
-            return dict(await asyncio.wait_for(slot.command.remote(name, order), CALL_S))
-        finally:
-            await self.release(order.holder)
-
-    async def _start(self) -> dict[str, Any] | None:
-        for _ in range(MAX_STARTS):
-            slot = Slot.options(**self.resources).remote(*self.arguments)  # type: ignore[attr-defined]
-            try:
-                who: dict[str, Any] = await slot.identify.remote()
-            except ray.exceptions.RayError as error:
-                problem = f"a slot could not be started: {error}"
-                continue
-            async with self.changed:
-                self.free.append(slot)
-                self.changed.notify_all()
-            return who
-        async with self.changed:
-            self.alive -= 1
-            self.problem = problem
-            self.changed.notify_all()
-        return None

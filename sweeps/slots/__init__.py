@@ -1,0 +1,14 @@
+"""The pool of slots, and what runs inside one.
+
+Tune keeps no process for us between trials, phases or at a barrier, and a Ray Train run costs seconds to start. So the
+sweep owns slots for its whole life: Ray actors with the trial's real resources, each with one long Ray Train run whose
+loop takes commands from a mailbox. A trial then starts in milliseconds, on a warm process and device.
+
+    lease ── acquire / replace ──► Pool ── owns ──► Slot ── mailbox ──► serve(): Worker, one or several
+      └────────────── command("start" | "next") ─────►┘
+"""
+
+from sweeps.slots.pool import Pool
+from sweeps.slots.worker import ASIDE, Answer, Order, Worker, non_finite
+
+__all__ = ["ASIDE", "Answer", "Order", "Pool", "Worker", "non_finite"]

@@ -1,0 +1,200 @@
+"""One slot: a warm place for trials, and the one long Ray Train run in it. The only module that knows ray.train.
+
+One worker is the slot's own process (Ray Train's local mode), several are a worker group that Ray Train starts once
+and whose process group outlives the trials. Either way the run's loop takes commands from a mailbox, each worker all
+of them, and answers each once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup
+
+from sweeps.slots.worker import Answer, Worker
+
+STRAGGLER_S = 5.0
+"""A worker that has not answered this long after another one failed waits for that one: it will never answer."""
+
+
+class Mailbox:
+    """For one worker: joins the slot's command thread with the loop, in the same process."""
+
+    def __init__(self) -> None:
+        self.commands: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+    def send(self, name: str, argument: Any, run: threading.Thread) -> list[Answer | None]:
+        """Have the worker carry out a command. Raises RuntimeError when `run`, the Ray Train run, has ended."""
+        self.commands.put((name, argument))
+        while True:
+            try:
+                return [self.answers.get(timeout=1.0)]
+            except queue.Empty:
+                if not run.is_alive():
+                    raise RuntimeError(ENDED) from None
+
+    def receive(self) -> tuple[str, Any]:
+        """The next command."""
+        return self.commands.get()
+
+    def answer(self, found: Answer) -> None:
+        """Answer it."""
+        self.answers.put(found)
+
+
+@ray.remote(num_cpus=0)
+class Post:
+    """Keeps the commands and answers of a group of workers, which are processes of their own."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.commands: list[tuple[str, Any]] = []
+        self.answers: list[dict[int, Answer]] = []
+        self.changed = asyncio.Condition()
+
+    async def send(self, name: str, argument: Any) -> list[Answer | None]:
+        """Have all workers carry out a command; None for one that never answers because another one failed."""
+        async with self.changed:
+            self.commands.append((name, argument))
+            self.answers.append({})
+            number = len(self.commands) - 1
+            self.changed.notify_all()
+            found = self.answers[number]
+            await self.changed.wait_for(
+                lambda: len(found) == self.workers or any(answer["failure"] for answer in found.values())
+            )
+        try:
+            async with asyncio.timeout(STRAGGLER_S), self.changed:
+                await self.changed.wait_for(lambda: len(found) == self.workers)
+        except TimeoutError:
+            pass  # they wait in a collective for the one that failed
+        self.commands[number] = ("", None)  # carried out: an argument may be large
+        return [found.get(rank) for rank in range(self.workers)]
+
+    async def receive(self, number: int) -> tuple[str, Any]:
+        """The command of that number, once there is one."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: len(self.commands) > number)
+            return self.commands[number]
+
+    async def answer(self, number: int, rank: int, found: Answer) -> None:
+        """A worker's answer to it."""
+        async with self.changed:
+            self.answers[number][rank] = found
+            self.changed.notify_all()
+
+
+class Letterbox:
+    """For several workers: the same as Mailbox through an actor. Each worker has a copy, and counts for itself."""
+
+    def __init__(self, post: Any) -> None:
+        self.post, self.number = post, 0
+
+    def send(self, name: str, argument: Any, run: threading.Thread) -> list[Answer | None]:
+        """See Mailbox."""
+        pending = self.post.send.remote(name, argument)
+        while not ray.wait([pending], timeout=1.0)[0]:
+            if not run.is_alive():
+                raise RuntimeError(ENDED)
+        answers: list[Answer | None] = ray.get(pending)
+        return answers
+
+    def receive(self) -> tuple[str, Any]:
+        """See Mailbox."""
+        command: tuple[str, Any] = ray.get(self.post.receive.remote(self.number))
+        return command
+
+    def answer(self, found: Answer) -> None:
+        """See Mailbox."""
+        import ray.train
+
+        ray.get(self.post.answer.remote(self.number, ray.train.get_context().get_world_rank(), found))
+        self.number += 1
+
+
+ENDED = "the Ray Train run of this slot has ended"
+
+
+def serve(loop_config: dict[str, Any]) -> None:
+    """The per-worker loop of one long Ray Train run: a command in, an answer out, until `exit`."""
+    sys.path.extend(entry for entry in loop_config["path"] if entry not in sys.path)
+    import ray.train
+    from ray.train.torch import get_device
+
+    mailbox: Mailbox | Letterbox = loop_config["mailbox"]
+    rank = ray.train.get_context().get_world_rank()
+    worker = Worker(loop_config["trainable"], Path(loop_config["folder"]), get_device(), rank)
+    while True:
+        name, argument = mailbox.receive()
+        if name == "exit":
+            mailbox.answer({"failure": None})
+            return
+        if name == "hello":
+            mailbox.answer({"failure": None, "group": ray.util.get_current_placement_group()})
+        else:
+            mailbox.answer(worker.answer(name, argument))
+
+
+def joined(answers: Sequence[Answer | None]) -> Answer:
+    """One answer of all workers': rank 0's, or that of the one that failed; `poisoned` when some can never answer."""
+    given = [answer for answer in answers if answer is not None]
+    failed = [answer for answer in given if answer["failure"]]
+    return {**(failed or given)[0], "poisoned": len(given) < len(answers)}
+
+
+@ray.remote
+class Slot:
+    """One warm place for a trial: a process, or a group of them, with the trial's resources."""
+
+    def __init__(self, resources: dict[str, float], trainable: Any, folder: str, scratch: str, path: list[str]) -> None:
+        """`path` is the driver's import path: what it can import by name, a slot can."""
+        sys.path.extend(entry for entry in path if entry not in sys.path)
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        workers = int(resources["workers"])
+        self.mailbox: Mailbox | Letterbox
+        if workers == 1:
+            self.mailbox = Mailbox()
+            scaling = ScalingConfig(num_workers=0, use_gpu=bool(ray.get_gpu_ids()))
+        else:
+            self.mailbox = Letterbox(Post.remote(workers))  # type: ignore[attr-defined]
+            each = {"CPU": resources["cpus"], "GPU": resources["gpus"]}
+            scaling = ScalingConfig(
+                num_workers=workers, use_gpu=resources["gpus"] > 0,
+                resources_per_worker={name: amount for name, amount in each.items() if amount},
+            )  # fmt: skip
+        trainer = TorchTrainer(
+            serve,
+            train_loop_config={"mailbox": self.mailbox, "trainable": trainable, "folder": folder, "path": path},
+            scaling_config=scaling,
+            run_config=RunConfig(name=f"slot-{os.getpid()}", storage_path=scratch),
+        )
+        self.poisoned = False
+        self.run = threading.Thread(target=trainer.fit, daemon=True)
+        self.run.start()
+
+    def ready(self) -> PlacementGroup | None:
+        """Wait for the workers; their placement group, where they are processes of their own."""
+        group: PlacementGroup | None = self.command("hello")["group"]
+        return group if isinstance(self.mailbox, Letterbox) else None
+
+    def command(self, name: str, argument: Any = None) -> Answer:
+        """Have the workers carry out a command: their joined answer. Raises RuntimeError when they are gone.
+
+        Once an answer was `poisoned`, some workers hang, and nothing but the end of the slot helps.
+        """
+        if self.poisoned:
+            return {"failure": None, "poisoned": True}
+        answer = joined(self.mailbox.send(name, argument, self.run))
+        self.poisoned = answer["poisoned"]
+        return answer

@@ -1,0 +1,74 @@
+"""Trials of two workers each: one warm group for all of them, and what happens when one of the two fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import ray
+
+from engine import run_toy
+from sweeps.journal import read
+
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
+TWO = {"workers": 2, "cpus_per_worker": 1}
+
+
+def left_behind() -> list[str]:
+    """Placement groups that still hold something."""
+    return [group["name"] for group in ray.util.placement_group_table().values() if group["state"] == "CREATED"]
+
+
+def test_trials_of_two_workers_share_one_group_and_leave_nothing(tmp_path: Path) -> None:
+    sweep = run_toy(
+        tmp_path,
+        "toys:in_step",
+        resources=TWO,
+        phases=[{"kind": "explore", "trials": 8, "epochs": 4}, {"kind": "confirm", "top": 1, "seeds": 2}],
+    )
+    epochs = [epoch for trial in sweep.history.trials.values() for epoch in trial.epochs]
+    assert sweep.history.header["hardware"]["slots"] == 1
+    assert len({epoch.slot for epoch in epochs}) == 1, "one group of processes from the first trial to the last"
+    assert {epoch.metrics["ranks"] for epoch in epochs} == {2.0}
+    assert {epoch.metrics["rank"] for epoch in epochs} == {0.0}, "what is journalled is rank 0's"
+    assert any(trial.reason.startswith("stopped at rung") for trial in sweep.history.trials.values())
+    assert sweep.verdict is not None
+    assert left_behind() == []
+
+
+def test_a_worker_that_fails_while_the_other_waits_costs_a_retry(tmp_path: Path) -> None:
+    space = {
+        "value": {"float": [0.0, 1.0]},
+        "behaviour": ["none", "raise_once", "kill"],
+        "marker": str(tmp_path / "once"),
+    }
+    sweep = run_toy(
+        tmp_path, "toys:in_step", space=space, resources=TWO, phases=[{"kind": "grid", "points": 1, "epochs": 3}]
+    )
+    for trial in sweep.history.trials.values():
+        assert (trial.status, [epoch.epoch for epoch in trial.epochs]) == ("FINISHED", [1, 2, 3])
+    failures = {
+        trial.config["behaviour"]: [f["failure_kind"] for f in trial.failures]
+        for trial in sweep.history.trials.values()
+    }
+    assert failures == {"none": [], "raise_once": ["error"], "kill": ["lost"]}
+    assert left_behind() == []
+
+
+def test_our_loop_gives_the_numbers_of_one_worker(tmp_path: Path) -> None:
+    fields = {
+        "space": {"lr": {"log": [1e-3, 1e-1]}, "batch_size": 5, "optimizer": "sgd"},
+        "phases": [{"kind": "preflight"}, {"kind": "explore", "trials": 3, "epochs": 3, "reduction_factor": None}],
+    }
+    alone = run_toy(tmp_path / "alone", "toys:Line", **fields)
+    both = run_toy(tmp_path / "both", "toys:Line", resources=TWO, **fields)
+    for name, trial in alone.history.trials.items():
+        other = both.history.trials[name]
+        assert other.config == trial.config
+        for ours, theirs in zip(other.epochs, trial.epochs, strict=True):
+            assert ours.metrics["val/loss"] == pytest.approx(theirs.metrics["val/loss"], rel=1e-5)
+    assert both.best.load() is not None
+    (plan, *_) = (line for line in read(both.folder) if line["kind"] == "plan")
+    size = plan["footprint"]["checkpoint_bytes"]
+    (files,) = {sum(f.stat().st_size for f in path.parent.iterdir()) for path in both.folder.glob("checkpoints/*/*/*")}
+    assert files == size, "with the generators of both"

@@ -1,0 +1,164 @@
+"""Two gloo processes against one: the same numbers, steps skipped together, resumed to the last bit."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from trainables.contract import Data, Fidelity, Session, TrainableError, resolve
+
+WORKERS = 2
+CONFIG = {
+    "lr": 0.05,
+    "batch_size": 13,
+    "optimizer": "sgd",
+    "schedule": "cosine",
+    "clip_norm": 0.5,
+    "weight_decay": 0.01,
+}
+
+
+class Net:
+    """A small classifier without BatchNorm. Rows do not divide by batches, nor batches by workers."""
+
+    def data(self, config: Any, fidelity: Fidelity) -> Data:
+        draw = torch.Generator().manual_seed(3)
+        x = torch.randn(101, 6, generator=draw)
+        y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).long()
+        return Data((x[:70], y[:70]), (x[70:], y[70:]))
+
+    def model(self, config: Any, data: Data) -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(config.get("dropout", 0.0)), nn.Linear(16, 2))
+
+
+class Wild(Net):
+    """One row, which one rank alone has, gives a gradient that is beyond fp16 once it is scaled."""
+
+    def data(self, config: Any, fidelity: Fidelity) -> Data:
+        found = super().data(config, fidelity)
+        found.train[0][0] = 1e3
+        return found
+
+    def model(self, config: Any, data: Data) -> nn.Module:
+        return nn.Linear(6, 2)
+
+    def loss(self, output: Any, batch: Any) -> Any:
+        return output.float().abs().mean()
+
+
+def trained(
+    config: dict[str, Any], epochs: int, state: Any = None, until: int | None = None, trainable: Any = Net
+) -> dict[str, Any]:
+    """Each epoch's metrics, and the state at the end."""
+    session = Session(Fidelity(epochs=epochs, seed=5), state=state)
+    reports = []
+    for report in resolve(trainable())(config, session):
+        reports.append(dict(report.metrics))
+        if report.epoch == until:
+            break
+    assert session.capture is not None
+    return {"reports": reports, "state": session.capture()}
+
+
+def work(rank: int, port: int, tasks: Any, answers: Any) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORKERS)
+    while (task := tasks[rank].get()) is not None:
+        function, arguments = task
+        try:
+            found = function(*arguments)
+        except TrainableError as error:
+            found = error
+        answers.put((rank, found))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Runs a function on both ranks of one pair of processes; what each gave."""
+    context = mp.get_context("spawn")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    tasks, answers = [context.SimpleQueue() for _ in range(WORKERS)], context.Queue()
+    processes = [context.Process(target=work, args=(rank, port, tasks, answers)) for rank in range(WORKERS)]
+    for process in processes:
+        process.start()
+
+    def run(function, *arguments):
+        for queue in tasks:
+            queue.put((function, arguments))
+        found = dict(answers.get(timeout=120) for _ in range(WORKERS))
+        return [found[rank] for rank in range(WORKERS)]
+
+    yield run
+    for queue in tasks:
+        queue.put(None)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+
+
+def results(report: dict[str, float]) -> dict[str, float]:
+    """What does not depend on the clock."""
+    return {name: value for name, value in report.items() if not name.startswith("time/")}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"optimizer": "adamw"}, {"label_smoothing": 0.1, "momentum": 0.0}, {"batch_size": 70}, {"batch_size": 23}],
+    ids=["sgd", "adamw", "smoothing", "one batch", "one row left"],
+)
+def test_two_processes_give_the_numbers_of_one(pair, more):
+    config = {**CONFIG, **more}
+    alone = trained(config, 4)
+    ranks = pair(trained, config, 4)
+    assert [results(r) for r in ranks[0]["reports"]] == [results(r) for r in ranks[1]["reports"]]
+    for ours, theirs in zip(ranks[0]["reports"], alone["reports"], strict=True):
+        assert results(ours) == pytest.approx(results(theirs), rel=2e-5, abs=1e-7)
+    for name, weights in alone["state"]["model"].items():
+        torch.testing.assert_close(ranks[0]["state"]["model"][name], weights, rtol=1e-4, atol=1e-6)
+        assert torch.equal(ranks[0]["state"]["model"][name], ranks[1]["state"]["model"][name])
+
+
+def test_ranks_draw_different_dropout_and_keep_their_own_generator(pair):
+    ranks = pair(trained, {**CONFIG, "dropout": 0.5}, 2)
+    states = ranks[0]["state"]["rng"]
+    assert len(states) == WORKERS
+    assert not torch.equal(states[0]["torch"], states[1]["torch"])
+
+
+@pytest.mark.parametrize("more", [{}, {"precision": "fp16"}, {"precision": "bf16", "optimizer": "adamw"}], ids=str)
+def test_a_resumed_pair_ends_with_the_same_bits(pair, more):
+    config = {**CONFIG, "dropout": 0.3, **more}
+    whole = pair(trained, config, 4)
+    half = pair(trained, config, 4, None, 2)[0]["state"]
+    resumed = pair(trained, config, 4, half)
+    for before, after in zip(whole, resumed, strict=True):
+        assert [results(r) for r in after["reports"]] == [results(r) for r in before["reports"][2:]]
+        for name, weights in before["state"]["model"].items():
+            assert torch.equal(after["state"]["model"][name], weights)
+
+
+def test_an_overflow_on_one_rank_skips_the_step_on_all(pair):
+    config = {**CONFIG, "precision": "fp16"}
+    ranks = pair(trained, config, 2, None, None, Wild)
+    scales = [float(rank["state"]["scaler"][0]) for rank in ranks]
+    assert scales[0] == scales[1] == 65536 / 4, "lowered once an epoch, on both"
+    for name, weights in ranks[0]["state"]["model"].items():
+        assert torch.equal(ranks[1]["state"]["model"][name], weights)
+        assert bool(weights.isfinite().all())
+    assert all(map(math.isfinite, results(ranks[0]["reports"][-1]).values()))
+
+
+def test_a_batch_must_have_a_row_for_each_worker(pair):
+    for error in pair(trained, {**CONFIG, "batch_size": 1}, 1):
+        assert isinstance(error, TrainableError)
+        assert "fewer rows than the 2 workers" in str(error)
