@@ -198,7 +198,7 @@ def failure(error: BaseException) -> dict[str, str]:
     """An exception as data: its kind, type, message, and the traceback without our own machinery."""
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     frames = traceback.extract_tb(error.__traceback__)
-    machinery = Path(__file__).parents[1] / "trainables"  # its own modules; the examples under it are trainables
+    machinery = Path(__file__).parents[2] / "trainables"  # its own modules; the examples under it are trainables
     own = [f for f in frames if Path(f.filename) != Path(__file__) and Path(f.filename).parent != machinery]
     return {
         "kind": "memory" if out_of_memory else "error",

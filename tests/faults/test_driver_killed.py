@@ -16,13 +16,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.terminal import ROOT, below, of_kind, processes, trials_of
+from e2e.terminal import ROOT, below, end_group, of_kind, processes, trials_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLS = 5
@@ -42,14 +43,24 @@ MAY_STAY = r"tracking\.writer|^ray::(Dashboard|RuntimeEnv)Agent"
 PLANNED = {"explore": 10, "refine": 8, "confirm": 6}
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    """`python -m sweeps …`, its output kept in the folder."""
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts `python -m sweeps …` in tmp_path, its output kept in out.txt; ends what a failed test leaves."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    with open(folder / "out.txt", "ab") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", "sweeps", *words], cwd=folder, env=environment, stdout=out, stderr=out,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+    started: list[subprocess.Popen[bytes]] = []
+
+    def sweeps(*words: str) -> subprocess.Popen[bytes]:
+        with open(tmp_path / "out.txt", "ab") as out:
+            driver = subprocess.Popen(
+                [sys.executable, "-m", "sweeps", *words], cwd=tmp_path, env=environment, stdout=out, stderr=out,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        started.append(driver)
+        return driver
+
+    yield sweeps
+    for driver in started:
+        end_group(driver)
 
 
 def kill(driver: subprocess.Popen[bytes]) -> None:
@@ -92,12 +103,14 @@ def wait_for_lines(folder: Path, driver: subprocess.Popen[bytes], more: int, pha
 
 
 @pytest.mark.parametrize(("seed", "every"), [(0, 1), (1, 1), (2, 2), (3, 4)])
-def test_kills_at_random_moments_lose_nothing(tmp_path: Path, seed: int, every: int) -> None:
+def test_kills_at_random_moments_lose_nothing(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]], seed: int, every: int
+) -> None:
     draw = random.Random(seed)
     (tmp_path / "toy.yaml").write_text(SPEC.format(every=every))
     words = ["run", "toy.yaml"]
     for phase in sorted(draw.choices(list(PLANNED), k=KILLS), key=list(PLANNED).index):
-        driver = start(tmp_path, *words)
+        driver = start(*words)
         done = sum(line["kind"] == "end" and line.get("trial", "").startswith(phase) for line in lines_of(tmp_path))
         if done < PLANNED[phase] - 2:
             wait_for_lines(tmp_path, driver, draw.randint(0, 12), phase)
@@ -107,7 +120,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path, seed: int, every: 
         kill(driver)
         (sweep,) = tmp_path.glob("runs/*")
         words = ["resume", str(sweep)]
-    driver = start(tmp_path, *words)
+    driver = start(*words)
     assert driver.wait(timeout=300) == 0, (tmp_path / "out.txt").read_text()
     check_whole(sweep)
 

@@ -73,9 +73,17 @@ def test_a_hopeless_sweep_is_stopped_before_its_first_trial(tmp_path: Path) -> N
     assert {f["finding"]: f["severity"] for f in history.findings}["input_independent"] == "block"
     assert history.seconds > 0
     assert (stopped.folder / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_check_may_fail_for_a_reason(tmp_path: Path) -> None:
     reason = "the inputs are known to be empty here"
-    failed = [f["finding"] for f in history.findings if f["severity"] == "block"]
-    skip = {"kind": "preflight", "skip": dict.fromkeys(failed, reason)}
+    skip = {
+        "kind": "preflight",
+        "skip": dict.fromkeys(("input_independent", "overfits_one_batch", "gradients"), reason),
+    }
+    search = {"kind": "explore", "trials": 2, "epochs": 1}
+    space = {"lr": {"log": [1e-3, 1e-1]}, "batch_size": 4}
     out = io.StringIO()
     sweep = Sweep(toy_spec(tmp_path, "toys:Blind", space=space, phases=[skip, search])).run(out=out)
     assert f"Skipped: {reason}" in " ".join(out.getvalue().split())
@@ -165,6 +173,7 @@ def test_a_frozen_slot_is_replaced_after_its_deadline(tmp_path: Path) -> None:
     assert all([e.epoch for e in t.epochs] == [1, 2, 3] for t in sweep.history.trials.values())
 
 
+@pytest.mark.slow
 def test_a_killed_lease_loses_nothing(tmp_path: Path) -> None:
     def kill_the_leases() -> None:
         deadline = time.monotonic() + 60

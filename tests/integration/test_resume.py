@@ -47,6 +47,7 @@ def interrupted(storage: Path, **fields: object) -> Sweep:
     return sweep
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_from_its_checkpoints_and_grows(ray_session: object, tmp_path: Path) -> None:
     before = interrupted(tmp_path, budget={"hours": 1})
     done = {t.trial: t for t in before.history.trials.values() if t.status == "FINISHED"}
