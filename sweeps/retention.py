@@ -43,6 +43,12 @@ def drop_unnamed(folder: Path, trials: Iterable[TrialHistory]) -> None:
             remove(folder, str(path.relative_to(folder)))
 
 
+def kept(folder: Path) -> tuple[int, int]:
+    """How many checkpoints the sweep has on disk now, and the bytes that they take."""
+    manifests = list((folder / "checkpoints").glob("*/*/manifest.json"))
+    return len(manifests), sum(file.stat().st_size for path in manifests for file in path.parent.iterdir())
+
+
 def remove(folder: Path, pointer: str) -> None:
     """Remove one checkpoint: its manifest first, so that one that is half gone does not exist."""
     path = folder / pointer

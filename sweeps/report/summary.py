@@ -13,6 +13,7 @@ from sweeps.history import History
 from sweeps.insight.curves import leader
 from sweeps.report import words
 from sweeps.report.outcome import Arm, cost, moved, outcome
+from sweeps.retention import kept
 
 WIDTH = 100
 MOST = 7
@@ -79,6 +80,8 @@ def status(history: History) -> str:
         lines.append(cut(f"  running    {trial.trial} epoch {epoch}/{trial.fidelity['epochs']}{last}"))
     if len(running) > MOST:
         lines.append(f"  running    {len(running) - MOST} more")
+    count, size = kept(history.folder)
+    lines.append(f"  disk       {words.count(count, 'checkpoint')}, {size:,} bytes")
     failures = [(trial, line) for trial in history.trials.values() for line in trial.failures]
     for trial, line in failures[-MOST:]:
         text = f"{trial.trial} attempt {line['attempt']}: {line['error']}: {words.plain(line['message'])}"

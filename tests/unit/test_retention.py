@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps.history import Epoch, TrialHistory
-from sweeps.retention import drop_beaten, drop_superseded, remove
+from sweeps.retention import drop_beaten, drop_superseded, kept, remove
 
 
 def checkpoint(folder, trial, epoch):
@@ -101,6 +101,15 @@ def test_the_checkpoints_of_others_are_not_touched(tmp_path):
     drop_beaten(tmp_path, [trial_of(tmp_path, "a", [0.1]), trial_of(tmp_path, "b", [0.2])], "m", "min", 1)
     assert left(tmp_path) == ["a/1", "live/1"]
     assert live.checkpoint == "checkpoints/live/1"
+
+
+def test_what_is_kept_is_counted_and_weighed(tmp_path):
+    assert kept(tmp_path) == (0, 0)
+    pointers = [checkpoint(tmp_path, "a", 1), checkpoint(tmp_path, "b", 2)]
+    files = [file for pointer in pointers for file in (tmp_path / pointer).iterdir()]
+    assert kept(tmp_path) == (2, sum(file.stat().st_size for file in files))
+    remove(tmp_path, pointers[0])
+    assert kept(tmp_path)[0] == 1
 
 
 def test_what_is_half_gone_is_no_checkpoint(tmp_path, monkeypatch):
