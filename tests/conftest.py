@@ -6,6 +6,7 @@ Set before torch, Ray or MLflow is imported, and inherited by every process that
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,8 @@ def recorded_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from recorded import record
 
     return record(tmp_path_factory.mktemp("recorded") / "recorded-20260101-000000")
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, also where nohup had it ignored, which every process started here would inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
