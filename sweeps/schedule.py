@@ -7,7 +7,7 @@ stopping variant: a trial at a rung goes on when it is in the top 1/reduction_fa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
             return
 
 
-def rebuild(judge: TrialScheduler, trials: Iterable[TrialHistory], metric: str) -> None:
+def rebuild(judge: TrialScheduler, trials: Sequence[TrialHistory], metric: str) -> None:
     """Bring a new scheduler to where an earlier driver's stood, by telling it the journal's reports in their order."""
     known = {trial.trial: Ours(trial.trial) for trial in trials}
     told = sorted(

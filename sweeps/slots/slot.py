@@ -77,7 +77,7 @@ class Post:
                 await self.changed.wait_for(lambda: len(found) == self.workers)
         except TimeoutError:
             pass  # they wait in a collective for the one that failed
-        self.commands[number] = ("", None)  # carried out: an argument may be large
+        self.commands[number], self.answers[number] = ("", None), {}  # done with: a sweep has many, some are large
         return [found.get(rank) for rank in range(self.workers)]
 
     async def receive(self, number: int) -> tuple[str, Any]:
