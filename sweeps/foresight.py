@@ -15,9 +15,9 @@ from dataclasses import asdict
 from typing import Any
 
 from sweeps.errors import UsageError
-from sweeps.journal import storage_folder
 from sweeps.plan import UNKNOWN, Plan, baseline_of, cheapest, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
 from sweeps.spec import SweepSpec, name_of
+from sweeps.storage import storage_folder
 
 MEASURE_S = 20.0
 """How long the baseline is trained at most to know the time of an epoch."""

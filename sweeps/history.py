@@ -10,19 +10,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps.journal import Journal, Line, read
 from sweeps.space import Change, Config, Space
 from sweeps.spec import SweepSpec
+from sweeps.storage import Folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Mode = Literal["min", "max"]
 Status = Literal["RUNNING", "FINISHED", "INFEASIBLE", "FAILED", "INTERRUPTED"]
+LIVE = ("RUNNING", "INTERRUPTED")
+"""A trial that is at work, or that a later driver goes on with."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Driver:
 class History:
     """A sweep so far."""
 
-    folder: Path
+    folder: Folder
     spec: SweepSpec | None = None
     header: Line = field(default_factory=dict)
     """The newest `sweep` line: versions, git, hardware, slots."""
@@ -153,7 +155,7 @@ class History:
     end: Line | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> History:
+    def open(cls, folder: Folder) -> History:
         """The history of the sweep in a folder. Raises JournalError when its journal is damaged."""
         history = cls(folder)
         history.extend(read(folder))
@@ -257,6 +259,12 @@ class History:
         """The phase's trials in the order they began."""
         return [trial for trial in self.trials.values() if trial.phase == phase]
 
+    def judged(self, phase: str) -> bool:
+        """Whether there is a verdict on a confirm phase as it stands, or word that there can be none."""
+        ended = self.phases[phase].ended
+        lines = [self.verdict, *(f for f in self.findings if f["finding"] == "no_verdict")]
+        return ended is not None and any(line and line["at"] > ended for line in lines)
+
     @property
     def status(self) -> str:
         """RUNNING until the journal has the sweep's end."""
@@ -296,7 +304,7 @@ class Record:
     `lock` guards the history for readers in another thread (the live view).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self.journal = Journal(folder)
         self.history = History.open(folder)
         self.lock = RLock()

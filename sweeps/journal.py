@@ -23,130 +23,66 @@ differences are positive where the candidate is better, in both modes. Non-finit
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import math
 import os
-import socket
 import time
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import JournalError, StorageError
+from sweeps.errors import JournalError
+from sweeps.pens import lock, object_name, pen_for
+from sweeps.storage import Folder, RemotePath, files, first_words, lock_file, persistently
 
 Line = dict[str, Any]
 SYNCED = frozenset({"sweep", "plan", "phase", "decision", "failure", "test", "verdict", "end"})
-"""Kinds that are on disk before the driver goes on; reports and trials follow with the next of them."""
-
-
-def storage_folder(storage: str) -> Path:
-    """The folder that holds sweeps, absolute. Raises StorageError when it cannot be one."""
-    if "://" in storage and not storage.startswith("file://"):
-        scheme = storage.split("://")[0]
-        raise StorageError(
-            f"storage: {scheme}:// is not supported by this version. Give a folder that all nodes mount."
-        )
-    path = Path(storage.removeprefix("file://")).expanduser().absolute()
-    if strange := sorted(set(str(path)) & set("%?#")):
-        mend = "Choose a path without it: MLflow's URIs read it as something else."
-        raise StorageError(f"storage: {path} holds {strange[0]!r}. {mend}")
-    if path.exists() and not path.is_dir():
-        raise StorageError(f"storage: {path} is a file. Give a folder.")
-    return path
-
-
-def new_sweep_folder(storage: Path, name: str) -> Path:
-    """Make the folder of a new sweep, `<name>-<date>-<time>`, never one that is there. Raises StorageError."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
-        folder = storage / f"{stem}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise StorageError(
-                f"storage: cannot make {folder}: {error.strerror}. Check the path and its permissions."
-            ) from None
-    raise StorageError(f"storage: {storage} already holds a hundred sweeps called {stem}. Wait a second.")
-
-
-def find_sweep(path: str | Path, storage: str = "./runs") -> Path:
-    """The folder of a sweep given by path, or by name under `storage`. Raises StorageError when there is none."""
-    for folder in (Path(path).expanduser(), storage_folder(storage) / path):
-        if (folder / "journal").is_dir():
-            return folder.absolute()
-    raise StorageError(f"there is no sweep at {path}, nor under {storage}. Give the folder that `sweeps run` printed.")
+"""Kinds that are on a local disk before the driver goes on; reports and trials follow with the next of them."""
+AWAITED = frozenset({"sweep", "plan", "phase", "test", "verdict"})
+"""Kinds that are stored before the driver goes on in any storage; what was written before them is then, too."""
+READERS = 16
+"""So many objects of a journal are fetched at once."""
 
 
 class Journal:
-    """The driver's pen. Claims the next generation of the sweep's journal by creating its file.
+    """The driver's pen. Claims the next generation of the sweep's journal."""
 
-    A lock keeps a second driver of the machine out. Where a file system has no locks that hold between machines, the
-    newer driver has the higher generation, and the older one stops before its next line.
-    """
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         """Raises StorageError when a driver is at work on the sweep, JournalError when it cannot be written."""
-        directory = folder / "journal"
-        try:
-            directory.mkdir(exist_ok=True)
-            self._lock = lock(folder / "driver.lock")
-            self.generation = 1 + max((int(p.name.split("-")[0]) for p in directory.glob("*.jsonl")), default=0)
-            self.path, self._next = (directory / f"{self.generation + n:04d}-0000.jsonl" for n in (0, 1))
-            self._file = open(self.path, "xb")  # noqa: SIM115  (open for the driver's life)
-        except OSError as error:
-            raise JournalError(f"journal: cannot write in {directory}: {error.strerror}") from error
+        self._lock: int | None = lock(lock_file(folder, "driver"), folder)
+        self._pen = pen_for(folder / "journal")
+        self.generation = self._pen.generation
 
     def append(self, kind: str, **fields: Any) -> Line:
         """Write one line and return it. Raises JournalError when the storage refuses it, or another driver has it."""
-        if self._next.exists():
-            raise JournalError(f"journal: another driver has taken {self.path.parent.parent} over. This one stops.")
         line: Line = {"kind": kind, "at": time.time(), **fields}
-        try:
-            self._file.write(json.dumps(finite(line), allow_nan=False, separators=(",", ":")).encode() + b"\n")
-            self._file.flush()
-            if kind in SYNCED:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            raise JournalError(
-                f"journal: cannot write {self.path}: {error.strerror}. Free space or mend the storage."
-            ) from error
+        raw = json.dumps(finite(line), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        self._pen.write(raw, kind in SYNCED, kind in AWAITED)
         return line
 
+    def once_stored(self, action: Callable[[], None]) -> None:
+        """Do something that must not happen before what was written so far is stored: now, or within a second."""
+        self._pen.once_stored(action)
+
     def close(self) -> None:
-        """Close the file and let another driver have the sweep; the journal stays readable."""
-        if not self._file.closed:
-            self._file.close()
-            os.close(self._lock)
-
-
-def lock(path: Path) -> int:
-    """Take the drivers' lock; the returned descriptor holds it until it is closed or the process ends, however.
-
-    Raises StorageError when another process has it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        who = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise StorageError(f"{path.parent} is at work: {who} drives it. Wait for its end, or end it first.") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    return descriptor
+        """Let another driver have the sweep; the journal stays readable. Raises JournalError when lines are lost."""
+        if self._lock is not None:
+            descriptor, self._lock = self._lock, None
+            try:
+                self._pen.close()
+            finally:
+                os.close(descriptor)
 
 
 class JournalReader:
     """Reads a journal as it grows: each `poll` gives the complete lines that are new since the last."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self.directory = folder / "journal"
         self._offsets: dict[str, int] = {}
+        self._last: tuple[int, int] | None = None
 
     def poll(self) -> list[Line]:
         """New lines in the order they were written. Raises JournalError for a damaged line that is not a file's last.
@@ -154,40 +90,82 @@ class JournalReader:
         A last line without its end is being written, or was cut by a crash: it is left for the next poll.
         """
         lines: list[Line] = []
-        for path in sorted(self.directory.glob("*.jsonl")):
-            offset = self._offsets.get(path.name, 0)
-            if path.stat().st_size <= offset:
-                continue
-            with open(path, "rb") as file:
-                file.seek(offset)
-                data = file.read()
+        for name, data in self._appended(self.directory) if isinstance(self.directory, Path) else self._stored():
+            offset = self._offsets.get(name, 0)
             end = data.rfind(b"\n") + 1
             for number, raw in enumerate(data[:end].splitlines(), 1):
                 try:
                     lines.append(json.loads(raw))
                 except ValueError as error:
-                    raise JournalError(
-                        f"journal: {path}, line {number} after byte {offset} is damaged: {error}"
-                    ) from error
-            self._offsets[path.name] = offset + end
+                    where = f"{self.directory / name}, line {number} after byte {offset}"
+                    raise JournalError(f"journal: {where} is damaged: {error}") from error
+            self._offsets[name] = offset + end
         return lines
 
+    def _appended(self, directory: Path) -> Iterator[tuple[str, bytes]]:
+        """The local files that have grown, and by what."""
+        for path in sorted(directory.glob("*.jsonl")):
+            offset = self._offsets.get(path.name, 0)
+            if path.stat().st_size > offset:
+                with open(path, "rb") as file:
+                    file.seek(offset)
+                    yield path.name, file.read()
 
-def read(folder: Path) -> list[Line]:
+    def _stored(self) -> list[tuple[str, bytes]]:
+        """The objects that are new; after the first look without a listing, which grows with their number."""
+
+        def fetch(name: str) -> bytes:
+            return persistently((self.directory / name).read_bytes, self.directory)
+
+        try:
+            if self._last is None:
+                listed = persistently(lambda: files(self.directory), self.directory)
+                names = [name for name, _ in listed if name.endswith(".jsonl")]
+                if names:
+                    generation, _, number = names[-1].removesuffix(".jsonl").partition("-")
+                    self._last = int(generation), int(number)
+                with ThreadPoolExecutor(READERS) as pool:
+                    return list(zip(names, pool.map(fetch, names), strict=True))
+            found: list[tuple[str, bytes]] = []
+            following = True
+            while following:
+                following = False
+                for candidate in ((self._last[0], self._last[1] + 1), (self._last[0] + 1, 0)):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append((object_name(*candidate), fetch(object_name(*candidate))))
+                        self._last, following = candidate, True
+                        break
+            return found
+        except OSError as error:
+            raise JournalError(f"journal: cannot read {self.directory}: {first_words(error)}") from error
+
+
+def read(folder: Folder) -> list[Line]:
     """All complete lines of a sweep's journal."""
     return JournalReader(folder).poll()
 
 
-def read_header(folder: Path) -> Line | None:
+def read_header(folder: Folder) -> Line | None:
     """The journal's first line, its `sweep` line, without reading the rest; None when there is none yet."""
-    for path in sorted((folder / "journal").glob("*.jsonl"))[:1]:
-        with open(path, "rb") as file:
-            raw = file.readline()
+    directory = folder / "journal"
+    if isinstance(directory, RemotePath):
         try:
-            return dict(json.loads(raw)) if raw.endswith(b"\n") else None
-        except ValueError as error:
-            raise JournalError(f"journal: the first line of {path} is damaged: {error}") from error
+            raw = (directory / object_name(1, 0)).read_bytes().partition(b"\n")[0]
+        except FileNotFoundError:
+            return None
+        return header_of(raw + b"\n", directory)
+    for path in sorted(directory.glob("*.jsonl"))[:1]:
+        with open(path, "rb") as file:
+            return header_of(file.readline(), path)
     return None
+
+
+def header_of(raw: bytes, where: Folder) -> Line | None:
+    """A journal's first line from its bytes; None while it has no end."""
+    try:
+        return dict(json.loads(raw)) if raw.endswith(b"\n") else None
+    except ValueError as error:
+        raise JournalError(f"journal: the first line of {where} is damaged: {error}") from error
 
 
 def finite(value: Any) -> Any:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from sweeps.errors import JournalError, PlanError, SpecError
@@ -19,6 +18,7 @@ from sweeps.history import History
 from sweeps.journal import read_header
 from sweeps.space import Config, Constant, Space
 from sweeps.spec import Confirm, Explore, Grid, Preflight, Refine, SearchPhase, SweepSpec, name_of, phase_name, rungs
+from sweeps.storage import Folder, newest_sweeps
 
 Node = Mapping[str, float]
 """Resources of one node: `CPU`, `GPU`."""
@@ -47,7 +47,7 @@ class PhasePlan:
     expected_epochs: float
     """If each rung lets one trial in `reduction_factor` go on."""
     checkpoints: int
-    """Kept when the phase ends; while it runs, one or two more for each trial at work."""
+    """Kept at most when the phase ends; while it runs, one or two more for each trial at work."""
     checkpoint_bytes: int | None
     """Of the kept ones, at the size of the baseline's; None where that is not known."""
     seconds: float | None
@@ -110,12 +110,14 @@ def make_plan(
     """The plan of a spec on `slots` trials at a time. Raises PlanError when it is above the budget whatever happens."""
     phases: list[PhasePlan] = []
     size = (footprint or {}).get("checkpoint_bytes")
+    searched = 0
     for phase in spec.with_trials:
         trials, shares = trials_of(spec, phase)
         epochs = confirm_epochs(spec, phase) if isinstance(phase, Confirm) else phase.epochs
         concurrency = min(slots, trials)
         expected = expected_epochs(phase, trials) if isinstance(phase, SearchPhase) else float(trials * epochs)
-        kept = trials if isinstance(phase, Confirm) else min(spec.keep_checkpoints, trials)
+        searched += trials if isinstance(phase, SearchPhase) else 0
+        kept = min(spec.keep_checkpoints, searched) + (trials if isinstance(phase, Confirm) else 0)
         seconds = (
             None if seconds_per_epoch is None else expected * phase.data_fraction * seconds_per_epoch / concurrency
         )
@@ -258,22 +260,21 @@ def baseline_of(spec: SweepSpec, standard: Config) -> Config:
     return {name: config[name] for name in spec.space if spec.space.active(name, config)}
 
 
-def earlier_seconds_per_epoch(spec: SweepSpec, storage: Path) -> tuple[float, str] | None:
+def earlier_seconds_per_epoch(spec: SweepSpec, storage: Folder) -> tuple[float, str] | None:
     """Seconds per full epoch from the newest sweep of the same trainable in the storage, and that sweep's name."""
     name = name_of(spec.trainable)
     if name.startswith("__main__:"):  # every script has its own
         return None
-    journals = sorted(storage.glob("*/journal"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for journal in journals:
+    for folder in newest_sweeps(storage):
         try:
-            header = read_header(journal.parent)
+            header = read_header(folder)
             if header is None or header["spec"]["trainable"] != name:
                 continue
-            measured = seconds_per_epoch(History.open(journal.parent))
+            measured = seconds_per_epoch(History.open(folder))
         except (JournalError, SpecError, LookupError, TypeError, ValueError, OSError):
             continue  # damaged, of another version, another user's: no harm
         if measured:
-            return measured, journal.parent.name
+            return measured, folder.name
     return None
 
 

@@ -1,58 +1,87 @@
-"""Which checkpoints stay: the last of each live trial, the best few of each phase's ended ones.
+"""Which checkpoints stay: the last of each live trial, the best few of the sweep, and what a later step will load.
 
-So the disk that a sweep takes is bounded while it runs, and nothing that a later step needs is removed: a lost slot
-goes on from the last checkpoint, refine and confirm start afresh, `.best.load()` reads one of the best.
+So the disk that a sweep takes is bounded while it runs, and nothing that is needed is removed: a lost slot goes on from
+the last checkpoint, confirm reads the test split with those of all its seeds, `.best.load()` takes the incumbent's.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from functools import partial
 
-from sweeps.history import Mode, TrialHistory
+from sweeps.history import LIVE, Record, TrialHistory
+from sweeps.storage import Folder, files, remove
 
-
-def drop_superseded(folder: Path, trial: TrialHistory) -> None:
-    """Remove the checkpoint before a trial's newest, once the journal names that one; called after each report."""
-    named = [epoch.checkpoint for epoch in trial.epochs if epoch.checkpoint]
-    if len(named) > 1 and trial.epochs[-1].checkpoint and named[-2] != named[-1]:
-        remove(folder, named[-2])
+MANIFEST = "manifest.json"
 
 
-def drop_beaten(folder: Path, ended: Sequence[TrialHistory], metric: str, mode: Mode, keep: int) -> None:
-    """Remove the checkpoints of ended trials but the best `keep`: those that came furthest, then the better."""
-    sign = 1 if mode == "max" else -1
+class Keeper:
+    """Removes the checkpoints of a sweep that are not needed any more, each once the journal can do without it."""
 
-    def rank(trial: TrialHistory) -> tuple[int, float]:
-        epoch, value = trial.reached(metric) or (0, 0.0)
-        return epoch, sign * value
+    def __init__(self, record: Record) -> None:
+        self.record, self.folder = record, record.history.folder
+        self._held: dict[str, TrialHistory] = {}
+        """Ended trials that may have a checkpoint: few, so that each end costs the same however long the sweep."""
 
-    usable = [trial for trial in ended if trial.status == "FINISHED" and trial.curve(metric)]
-    best = sorted(usable, key=rank, reverse=True)[:keep]
-    for trial in ended:
-        if trial not in best and trial.checkpoint:
-            remove(folder, trial.checkpoint)
+    def clean(self) -> None:
+        """Remove what is on the storage and not needed: what a killed driver never told of, or had no time to remove.
+
+        Called once, before a driver goes on with a sweep.
+        """
+        self._held = {trial.trial: trial for trial in self.record.history.trials.values() if trial.status not in LIVE}
+        live = [trial for trial in self.record.history.trials.values() if trial.status in LIVE]
+        self._held = {trial.trial: trial for trial in self._needed()}
+        named = {trial.checkpoint for trial in [*live, *self._held.values()]}
+        for pointer in sorted({path.rpartition("/")[0] for path, _ in files(self.folder / "checkpoints")}):
+            if f"checkpoints/{pointer}" not in named:
+                remove(self.folder / "checkpoints" / pointer, MANIFEST)
+
+    def reported(self, trial: TrialHistory) -> None:
+        """Remove the checkpoint before a trial's newest; called after each report."""
+        named = [epoch.checkpoint for epoch in trial.epochs[-1:] if epoch.checkpoint]
+        if named and (before := next((e.checkpoint for e in trial.epochs[-2::-1] if e.checkpoint), None)):
+            self._remove(before)
+
+    def ended(self, trial: TrialHistory | None = None) -> None:
+        """Remove what is not needed now that a trial has ended, or a verdict was found."""
+        if trial is not None and trial.status in LIVE:
+            return  # a later driver goes on with it
+        if trial is not None:
+            self._held[trial.trial] = trial
+        needed = {trial.trial: trial for trial in self._needed()}
+        for held in self._held.values():
+            if held.trial not in needed and held.checkpoint:
+                self._remove(held.checkpoint)
+        self._held = needed
+
+    def _needed(self) -> list[TrialHistory]:
+        """Of the ended trials that are held, those whose checkpoint stays."""
+        history, spec = self.record.history, self.record.history.spec
+        assert spec is not None
+        sign = 1 if spec.mode == "max" else -1
+
+        def rank(trial: TrialHistory) -> tuple[float, float]:
+            """Those that were trained longest, then the better."""
+            epoch, value = trial.reached(spec.metric) or (0, 0.0)
+            return epoch * trial.fidelity["data_fraction"], sign * value
+
+        usable = [t for t in self._held.values() if t.status == "FINISHED" and t.checkpoint and t.curve(spec.metric)]
+        usable.sort(key=rank, reverse=True)
+        winner = (history.verdict or {}).get("best_trial")
+        searches = [name for name, phase in history.phases.items() if phase.kind != "confirm"]
+        incumbent = next((t for name in reversed(searches) for t in usable if t.phase == name), None)
+
+        def stays(place: int, trial: TrialHistory) -> bool:
+            unread = history.phases[trial.phase].kind == "confirm" and not history.judged(trial.phase)
+            return place < spec.keep_checkpoints or trial is incumbent or trial.trial == winner or unread
+
+        return [trial for place, trial in enumerate(usable) if stays(place, trial)]
+
+    def _remove(self, pointer: str) -> None:
+        self.record.journal.once_stored(partial(remove, self.folder / pointer, MANIFEST))
 
 
-def drop_unnamed(folder: Path, trials: Iterable[TrialHistory]) -> None:
-    """Remove the checkpoints that no report names: a driver that was killed never told of them."""
-    named = {epoch.checkpoint for trial in trials for epoch in trial.epochs}
-    for path in sorted((folder / "checkpoints").glob("*/*")):
-        if str(path.relative_to(folder)) not in named:
-            remove(folder, str(path.relative_to(folder)))
-
-
-def kept(folder: Path) -> tuple[int, int]:
-    """How many checkpoints the sweep has on disk now, and the bytes that they take."""
-    manifests = list((folder / "checkpoints").glob("*/*/manifest.json"))
-    return len(manifests), sum(file.stat().st_size for path in manifests for file in path.parent.iterdir())
-
-
-def remove(folder: Path, pointer: str) -> None:
-    """Remove one checkpoint: its manifest first, so that one that is half gone does not exist."""
-    path = folder / pointer
-    (path / "manifest.json").unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)  # what stays behind without a manifest is litter, never a checkpoint
-    if path.parent.is_dir() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
+def kept(folder: Folder) -> tuple[int, int]:
+    """How many checkpoints the sweep has on its storage now, and the bytes that they take."""
+    found = files(folder / "checkpoints")
+    whole = {path.rpartition("/")[0] for path, _ in found if path.endswith(f"/{MANIFEST}")}
+    return len(whole), sum(size for path, size in found if path.rpartition("/")[0] in whole)

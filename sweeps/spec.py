@@ -198,13 +198,13 @@ class SweepSpec(Model):
     resources: Resources = Resources()
     budget: Budget = Budget()
     storage: str = "./runs"
-    """Where sweeps keep their folders."""
+    """Where sweeps keep their folders: a local folder, or a URI of any file system of pyarrow (`s3://bucket/sweeps`)."""
     tracking: Annotated[str | None, BeforeValidator(_tracking)] = None
-    """MLflow tracking URI; null: an sqlite file in the sweep's folder."""
+    """MLflow tracking URI; null: an sqlite file in the sweep's folder, or under ./runs for a remote storage."""
     checkpoint_every: int = Field(default=1, gt=0)
     """Epochs between checkpoints; a rung, where a trial may be stopped, and the last epoch always have one."""
     keep_checkpoints: int = Field(default=3, gt=0)
-    """Checkpoints kept of each phase's best ended trials, one each; `confirm` keeps all of its own."""
+    """Checkpoints kept of the sweep's best ended trials, one each; confirm keeps its own until the verdict besides."""
     seed: int = Field(default=0, ge=0, lt=2**62)
 
     @model_validator(mode="wrap")

@@ -28,7 +28,6 @@ from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import FINALISTS, last_search, rank
-from sweeps.journal import find_sweep, new_sweep_folder, storage_folder
 from sweeps.phases import confirm, explore, grid, preflight, refine
 from sweeps.plan import (
     UNKNOWN,
@@ -47,10 +46,11 @@ from sweeps.report import html
 from sweeps.report.live import Live
 from sweeps.report.summary import summary
 from sweeps.resume import extended, refuse_changes
-from sweeps.retention import drop_unnamed
+from sweeps.retention import Keeper
 from sweeps.slots import Order, Pool
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
+from sweeps.storage import Folder, find_sweep, new_sweep_folder, opened, storage_folder
 from sweeps.tuning import Engine
 
 if TYPE_CHECKING:
@@ -81,19 +81,17 @@ class Best:
     config: Config
     metrics: dict[str, float]
     """After the epoch of its checkpoint; after its last where it has none."""
-    checkpoint: Path | None
+    checkpoint: Folder | None
     trainable: Any
     fidelity: dict[str, Any]
 
     def state(self) -> dict[str, Any]:
         """What the trial's checkpoint holds. Raises UsageError when it has none."""
-        from pyarrow.fs import LocalFileSystem
-
         from trainables import state
 
         if self.checkpoint is None:
             raise UsageError(f"{self.trial} has no checkpoint: its loop never called session.checkpoint_with.")
-        return dict(state.load(LocalFileSystem(), str(self.checkpoint)))
+        return dict(state.load(*opened(self.checkpoint)))
 
     def load(self) -> Any:
         """The trained `nn.Module`, on the CPU, in eval mode. Raises UsageError for a loop of the user's own."""
@@ -116,7 +114,7 @@ class Sweep:
         self._history: History | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Sweep:
+    def open(cls, path: str | Folder) -> Sweep:
         """The sweep in a folder, finished or running. Raises StorageError when there is none."""
         history = History.open(find_sweep(path))
         if history.spec is None:
@@ -150,8 +148,8 @@ class Sweep:
         return self._history
 
     @property
-    def folder(self) -> Path:
-        """The sweep's folder."""
+    def folder(self) -> Folder:
+        """The sweep's folder: a `Path`, or for a remote storage an object that prints as its URI."""
         return self.history.folder
 
     @property
@@ -186,7 +184,7 @@ class Sweep:
         return self.history.table()
 
     def report(self) -> Path:
-        """Write the report from the journal as it stands; its path."""
+        """Write the report from the journal as it stands, of a remote sweep here and there; its path here."""
         return html.write(self.history, self.folder)
 
     def run(self, *, out: TextIO | None = None, began: float | None = None) -> Sweep:
@@ -196,7 +194,7 @@ class Sweep:
         """
         out = out or sys.stdout
         storage = storage_folder(self.spec.storage)
-        if in_job() and not Path(self.spec.storage).is_absolute():
+        if in_job() and isinstance(storage, Path) and not Path(self.spec.storage).is_absolute():
             say(out, f"storage: {storage} goes away with the job's files; give an absolute --storage that lasts.")
         return self._drive(out, began or time.time(), lambda: new_folder(storage, self.spec.name))
 
@@ -228,7 +226,6 @@ class Sweep:
             raise UsageError(f"{name_of(spec.trainable)} was defined in a script. Put it in a module, and run anew.")
         record = Record(folder)
         try:
-            drop_unnamed(folder, record.history.trials.values())
             self.spec = spec
             return self._drive(out, began or time.time(), lambda: contextlib.nullcontext(folder), record)
         finally:
@@ -238,7 +235,7 @@ class Sweep:
         self,
         out: TextIO,
         began: float,
-        place: Callable[[], AbstractContextManager[Path]],
+        place: Callable[[], AbstractContextManager[Folder]],
         record: Record | None = None,
     ) -> Sweep:
         """Be the sweep's driver, in the folder that `place` gives; `record` is that of a sweep that has begun."""
@@ -272,7 +269,11 @@ class Sweep:
                 note_changed_code(record, before)
                 record.write("plan", **plan.document())
                 say(out, f"sweep in {folder}\n{render(plan, spec)}")
-                engine = Engine(spec, baseline, folder, record, pool, pool_name, slots, footprint, Path(scratch))
+                keeper = Keeper(record)
+                keeper.clean()
+                engine = Engine(
+                    spec, baseline, folder, record, keeper, pool, pool_name, slots, footprint, Path(scratch)
+                )
                 if spec.budget.hours is not None:
                     before = sum(driver.last - driver.began for driver in record.history.drivers[:-1])
                     engine.deadline = began + spec.budget.hours * 3600 - before
@@ -312,19 +313,19 @@ class Sweep:
 
 
 @contextlib.contextmanager
-def new_folder(storage: Path, name: str) -> Iterator[Path]:
+def new_folder(storage: Folder, name: str) -> Iterator[Folder]:
     """A new sweep's folder; removed again when the sweep never began to write its journal."""
     folder = new_sweep_folder(storage, name)
     try:
         yield folder
     finally:
-        if not (folder / "journal").exists():
+        if isinstance(folder, Path) and not (folder / "journal").exists():
             with contextlib.suppress(OSError):  # not empty: then it holds something worth a look
                 folder.rmdir()
 
 
 @contextlib.contextmanager
-def pool_of(spec: SweepSpec, slots: int, folder: Path, scratch: str) -> Iterator[tuple[Any, tuple[str, str]]]:
+def pool_of(spec: SweepSpec, slots: int, folder: Folder, scratch: str) -> Iterator[tuple[Any, tuple[str, str]]]:
     """The sweep's pool of slots, and the name under which leases find it; ended with the sweep."""
     resources = {
         "workers": spec.resources.workers,

@@ -19,16 +19,17 @@ import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from sweeps.errors import PlanError, SweepFailed, SweepsError
-from sweeps.history import Record, TrialHistory
+from sweeps.errors import PlanError, StorageError, SweepFailed, SweepsError
+from sweeps.history import LIVE, Record, TrialHistory
 from sweeps.lease import Lease, first_line
 from sweeps.plan import make_plan, render
-from sweeps.retention import drop_beaten, drop_superseded
+from sweeps.retention import Keeper
 from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
 from sweeps.slots import ASIDE, Order, non_finite
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, rungs
+from sweeps.storage import Folder
 
 ATTEMPTS = 2
 """A trial that raises is tried this often before it is FAILED."""
@@ -48,8 +49,9 @@ class Engine:
 
     spec: SweepSpec
     baseline: Config
-    folder: Path
+    folder: Folder
     record: Record
+    keeper: Keeper
     pool: Any
     pool_name: tuple[str, str]
     slots: int
@@ -100,7 +102,6 @@ def run_phase(
     fidelity: Mapping[str, Any],
     min_epochs: int = 1,
     reduction_factor: float | None = None,
-    keep_all: bool = False,
 ) -> None:
     """Run a phase, whose start the journal has already, until it has `count` trials and each has ended.
 
@@ -108,7 +109,7 @@ def run_phase(
     SweepFailed when the first trials fail alike, none gives a result, or the metric is not reported.
     """
     earlier = engine.record.history.of_phase(phase)
-    events = Events(engine, phase, keep_all)
+    events = Events(engine, phase)
     epochs = fidelity["epochs"]
     stops = rungs(epochs, min_epochs, reduction_factor)
     checkpoints = sorted({*range(0, epochs, engine.spec.checkpoint_every), *stops})  # who is stopped can be loaded
@@ -183,8 +184,8 @@ def close_phase(engine: Engine, phase: str, status: str, reason: str, seconds: f
 class Events(Scratch, tune.Callback):  # type: ignore[misc]
     """Writes what Tune tells to the journal, frees slots, and decides what a failure means."""
 
-    def __init__(self, engine: Engine, phase: str, keep_all: bool) -> None:
-        self.engine, self.phase, self.keep_all = engine, phase, keep_all
+    def __init__(self, engine: Engine, phase: str) -> None:
+        self.engine, self.phase = engine, phase
         self.record = engine.record
         self.retry: Callable[[Order, int], None] = lambda order, told: None
         self.problem: SweepsError | None = None
@@ -216,7 +217,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             written = {(line["trial"], line["epoch"]) for line in self.record.history.decisions}
             if (trial.trial, decision["epoch"]) not in written:
                 self.record.write("decision", trial=trial.trial, **decision)
-        if trial.status not in ("RUNNING", "INTERRUPTED"):
+        if trial.status not in LIVE:
             self.judged.pop(trial.trial, None)
             return
         order = Order(
@@ -252,7 +253,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         if new:
             fields = {key: report[key] for key in ("epoch", "metrics", "checkpoint", "seconds", "slot")}
             self.record.write("report", trial=order.trial, attempt=order.attempt, **fields)
-            drop_superseded(self.engine.folder, history)
+            self.engine.keeper.reported(history)
             if report["failure"] is None and self.engine.spec.metric not in report["metrics"]:
                 self.problem = unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
         if order.trial in self.untold:
@@ -263,6 +264,9 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + report["seconds"]
         if report["failure"]:
             self._failure(order, report["failure"], 0.0 if new else report["seconds"])
+            if report["failure"]["kind"] == "storage":
+                told = f"storage: {self.engine.folder}: {report['failure']['message']}."
+                self.problem = StorageError(f"{told} Free space or mend it, then `sweeps resume`.")
             if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
                 self.retry(replace(order, attempt=order.attempt + 1, resume=history.checkpoint), history.told)
         resume = report["checkpoint"] or order.resume  # where a lease that Tune starts again goes on
@@ -285,11 +289,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             "end", trial=order.trial, status=status, reason=reason, seconds=self.unreported.pop(order.trial, 0.0),
             whole=status == "FINISHED" and bool(last and last["done"]),
         )  # fmt: skip
-        if not self.keep_all:
-            going_on = ("RUNNING", "INTERRUPTED")
-            ended = [t for t in self.record.history.of_phase(self.phase) if t.status not in going_on]
-            spec = self.engine.spec
-            drop_beaten(self.engine.folder, ended, spec.metric, spec.mode, spec.keep_checkpoints)
+        self.engine.keeper.ended(self.record.history.trials[order.trial])
         if status == "FAILED":
             self._halt_if_alike()
         self.engine.trial_ended()
@@ -337,6 +337,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             failure = report["failure"]
             if failure["kind"] in ("non_finite", "memory"):
                 return "INFEASIBLE", failure["message"]
+            if failure["kind"] == "storage":
+                return "INTERRUPTED", failure["message"]
             if failure["kind"] == "error" and order.attempt < ATTEMPTS:
                 return "RETRY", ""
             return "FAILED", f"{failure['error']}: {failure['message']}"

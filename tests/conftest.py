@@ -5,11 +5,18 @@ Set before torch, Ray or MLflow is imported, and inherited by every process that
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from moto.server import ThreadedMotoServer
 
 os.environ |= {
     "OMP_NUM_THREADS": "1",  # two threads were 2-5 times slower on two shared cores, and sums depend on their number
@@ -40,6 +47,38 @@ def recorded_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from recorded import record
 
     return record(tmp_path_factory.mktemp("recorded") / "recorded-20260101-000000")
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ThreadedMotoServer]:
+    """A server on loopback that speaks S3."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it prints every request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of an empty S3 bucket, reached as users reach theirs: by the environment, which processes inherit."""
+    from pyarrow.fs import S3FileSystem
+
+    from sweeps.storage import connected
+
+    host, port = object_store.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    S3FileSystem(allow_bucket_creation=True, endpoint_override=f"http://{host}:{port}").create_dir(name)
+    connected.cache_clear()
+    yield f"s3://{name}"
+    connected.cache_clear()
 
 
 def pytest_configure() -> None:

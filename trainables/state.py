@@ -34,6 +34,8 @@ from trainables.contract import TrainableError
 
 FORMAT = 1
 STATE, MANIFEST = "state.pt", "manifest.json"
+OBJECT_STORES = ("s3", "gcs", "abfs")
+"""Have no folders: making them costs a call each and leaves litter."""
 _EPOCH_DIGITS = 9
 
 
@@ -74,7 +76,8 @@ def save(state: dict[str, Any], filesystem: pyarrow.fs.FileSystem, path: str, ep
     Raises TrainableError when the state holds what could not be loaded again; OSError when storage fails.
     """
     files = pack(state, epoch)
-    filesystem.create_dir(path, recursive=True)
+    if filesystem.type_name not in OBJECT_STORES:
+        filesystem.create_dir(path, recursive=True)
     if filesystem.get_file_info(f"{path}/{MANIFEST}").type != pyarrow.fs.FileType.NotFound:
         # Replacing: the old checkpoint ends here, else its manifest would vouch for the new state's bytes.
         filesystem.delete_file(f"{path}/{MANIFEST}")

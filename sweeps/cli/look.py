@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 SWEEP = click.argument("sweep")
@@ -14,8 +12,8 @@ SWEEP = click.argument("sweep")
 def status(sweep: str) -> None:
     """Where a SWEEP (its folder, or its name under ./runs) stands, finished or running."""
     from sweeps.history import History
-    from sweeps.journal import find_sweep
     from sweeps.report.summary import status as text
+    from sweeps.storage import find_sweep
 
     click.echo(text(History.open(find_sweep(sweep))))
 
@@ -25,10 +23,10 @@ def status(sweep: str) -> None:
 def report(sweep: str) -> None:
     """Write the report of a SWEEP anew from its journal, and say where it is."""
     from sweeps.history import History
-    from sweeps.journal import find_sweep
     from sweeps.report import html
+    from sweeps.storage import find_sweep
 
-    folder: Path = find_sweep(sweep)
+    folder = find_sweep(sweep)
     click.echo(html.write(History.open(folder), folder))
 
 
@@ -39,7 +37,7 @@ def sync(sweep: str, tracking_uri: str | None) -> None:
     """Write a SWEEP that has ended into MLflow; what is there already is left as it is."""
     from sweeps import tracking
     from sweeps.history import History
-    from sweeps.journal import find_sweep
+    from sweeps.storage import find_sweep
 
     folder = find_sweep(sweep)
     spec = History.open(folder).spec

@@ -11,7 +11,9 @@ import click
 from sweeps.cli.look import SWEEP
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
-STORAGE = click.option("--storage", metavar="PATH", help="Keep the sweep's folder here instead of where the spec says.")
+STORAGE = click.option(
+    "--storage", metavar="PATH", help="Keep the sweep's folder here (a folder, or s3://…), not where the spec says."
+)
 TRACKING = click.option(
     "--tracking-uri", metavar="URI", help="MLflow server or database; default: the spec's, else a file."
 )

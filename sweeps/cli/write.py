@@ -35,7 +35,7 @@ phases:
 
 # resources: {{cpus_per_worker: 1, gpus_per_worker: 0, concurrency: 4}}   # of one trial; default: one CPU, all that fit
 # budget: {{hours: 2}}                                                    # ends the sweep when it is spent
-# storage: ./runs                                                       # where sweeps keep their folders
+# storage: ./runs                                                       # or s3://bucket/sweeps, for all nodes
 # tracking: http://mlflow.example:5000                                  # default: an sqlite file beside the sweep
 """
 LOOP_SPACE = "  lr:\n  batch_size:\n  optimizer:\n  sgd.momentum:\n  weight_decay:\n  schedule:\n"

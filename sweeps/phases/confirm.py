@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sweeps.history import History, TrialHistory
+from sweeps.history import TrialHistory
 from sweeps.insight.curves import last_search, rank
 from sweeps.insight.verdict import Arm, Verdict, document, judge
 from sweeps.phases.opening import open_phase
@@ -39,10 +39,8 @@ def run(engine: Engine, phase: Confirm) -> None:
     open_phase(engine, name, phase.kind, history.phases[before].space, count)
     epochs = confirm_epochs(spec, phase)
     fidelity = {"epochs": epochs, "data_fraction": phase.data_fraction}
-    run_phase(
-        engine, name, count=count, propose=listed(proposals, len(earlier)), fidelity=fidelity, keep_all=True
-    )  # fmt: skip
-    if engine.spent() or judged(history, name):
+    run_phase(engine, name, count=count, propose=listed(proposals, len(earlier)), fidelity=fidelity)
+    if engine.spent() or history.judged(name):
         return
     collected = [collect(history.of_phase(name), arm, config, spec.metric) for arm, config in arms.items()]
     for arm in collected:
@@ -58,19 +56,14 @@ def run(engine: Engine, phase: Confirm) -> None:
         verdict = judge(collected, spec.metric, spec.mode)
     except ValueError as error:
         engine.record.write("finding", finding="no_verdict", severity="warn", message=f"{name}: {error}")
+        engine.keeper.ended()
         return
     sign = 1 if spec.mode == "max" else -1
     best = max(zip(verdict.best.values, verdict.best.trials, strict=True), key=lambda pair: sign * pair[0])[1]
     test = read_test(engine, name, verdict)
     reads = len(history.tests)
     engine.record.write("verdict", **document(verdict, epochs=epochs, best_trial=best, test=test, test_reads=reads))
-
-
-def judged(history: History, phase: str) -> bool:
-    """Whether an earlier driver came to a verdict on the phase as it stands."""
-    ended = history.phases[phase].ended
-    lines = [history.verdict, *(f for f in history.findings if f["finding"] == "no_verdict")]
-    return ended is not None and any(line and line["at"] > ended for line in lines)
+    engine.keeper.ended()
 
 
 def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sweeps.history import History
 from sweeps.report import figures, tables, words
 from sweeps.report.outcome import cost, outcome
+from sweeps.storage import Folder, RemotePath, at_hand
 
 CAPTIONS = {
     "curves": "Loss and metric of the best trials, and of the baseline where it ran at their fidelity. Train dashed.",
@@ -27,14 +28,19 @@ STATES = {
 }
 
 
-def write(history: History, folder: Path) -> Path:
-    """Write `<folder>/report.html` and the figures it embeds; the page's path.
+def write(history: History, folder: Folder) -> Path:
+    """Write `report.html` and the figures it embeds into the sweep's folder; the page's path on this machine.
 
-    Works at any moment of a sweep and leaves out what is not there yet. Raises StorageError for an empty journal.
+    Of a remote sweep the page goes to its storage as well. Works at any moment of a sweep and leaves out what is not
+    there yet. Raises StorageError for an empty journal.
     """
-    page = folder / "report.html"
+    here = at_hand(folder)
+    page = here / "report.html"
     words.spec_of(history)
-    page.write_text(render(history, figures.write(history, folder)), encoding="utf-8")
+    here.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(history, figures.write(history, here)), encoding="utf-8")
+    if isinstance(folder, RemotePath):
+        (folder / "report.html").write_bytes(page.read_bytes())
     return page
 
 

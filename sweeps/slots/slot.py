@@ -20,6 +20,7 @@ import ray
 from ray.util.placement_group import PlacementGroup
 
 from sweeps.slots.worker import Answer, Worker
+from sweeps.storage import place
 
 STRAGGLER_S = 5.0
 """A worker that has not answered this long after another one failed waits for that one: it will never answer."""
@@ -132,7 +133,9 @@ def serve(loop_config: dict[str, Any]) -> None:
 
     mailbox: Mailbox | Letterbox = loop_config["mailbox"]
     rank = ray.train.get_context().get_world_rank()
-    worker = Worker(loop_config["trainable"], Path(loop_config["folder"]), get_device(), rank)
+    worker = Worker(
+        loop_config["trainable"], place(loop_config["folder"]), get_device(), rank, Path(loop_config["scratch"])
+    )
     while True:
         name, argument = mailbox.receive()
         if name == "exit":
@@ -175,7 +178,13 @@ class Slot:
             )  # fmt: skip
         trainer = TorchTrainer(
             serve,
-            train_loop_config={"mailbox": self.mailbox, "trainable": trainable, "folder": folder, "path": path},
+            train_loop_config={
+                "mailbox": self.mailbox,
+                "trainable": trainable,
+                "folder": folder,
+                "scratch": scratch,
+                "path": path,
+            },
             scaling_config=scaling,
             run_config=RunConfig(name=f"slot-{os.getpid()}", storage_path=scratch),
         )

@@ -21,6 +21,8 @@ from typing import Any
 
 from ray import cloudpickle
 
+from sweeps.storage import Folder, RemotePath, first_words, opened, persistently
+
 Answer = dict[str, Any]
 ASIDE = ("grad/", "time/", "system/", "hp/")
 """What is reported beside results: a gradient norm may overflow in a step that is then skipped."""
@@ -47,9 +49,13 @@ class Order:
 class Worker:
     """Runs trials of one trainable on one device, one at a time, and turns whatever happens into answers."""
 
-    def __init__(self, trainable: Any, folder: Path, device: Any, rank: int = 0) -> None:
-        """`trainable` by name, as an object, or as one that was pickled; `rank` among several workers."""
+    def __init__(self, trainable: Any, folder: Folder, device: Any, rank: int = 0, scratch: Path | None = None) -> None:
+        """`trainable` by name, as an object, or as one that was pickled; `rank` among several workers.
+
+        `folder` is the sweep's; `scratch` a local one, where the logs of a remote sweep grow before they are stored.
+        """
         self.trainable, self.folder, self.device, self.rank = trainable, folder, device, rank
+        self.logs: Path = folder / "logs" if isinstance(folder, Path) else (scratch or Path()) / "logs"
         self.home = os.getcwd()
         self.order: Order | None = None
         self.trial: Iterator[Any] | None = None
@@ -61,13 +67,17 @@ class Worker:
         began = time.perf_counter()
         if name == "start":
             self.order = argument
-        log = self.folder / "logs" / f"{self.order.trial}.log" if self.order else Path(os.devnull)
+        log = self.logs / f"{self.order.trial}.log" if self.order else Path(os.devnull)
+        if name == "start":
+            self._fetch_log(log)
         with prints_to(log):
             try:
                 found: Answer = getattr(self, name)(argument)
             except BaseException as error:  # noqa: BLE001  the trial's own code: its sys.exit must not end the slot
                 found = {"epoch": self.epoch, "metrics": {}, "done": True, "failure": failure(error)}
                 traceback.print_exc()  # into the trial's own log
+        if found.get("failure") or name == "close":
+            self._store_log(log)
         own = {"slot": os.getpid(), "seconds": time.perf_counter() - began}
         return {"checkpoint": None, "failure": None, **found, **own}
 
@@ -175,23 +185,50 @@ class Worker:
             trial.close()
 
     def _load(self, pointer: str) -> dict[str, Any]:
-        from pyarrow.fs import LocalFileSystem
-
         from trainables import state
 
-        return dict(state.load(LocalFileSystem(), str(self.folder / pointer)))
+        where = self.folder / pointer
+        with storage_failures():
+            return dict(persistently(lambda: state.load(*opened(where)), where))
 
     def _save(self) -> str:
-        from pyarrow.fs import LocalFileSystem
-
         from trainables import state
 
         assert self.order is not None
         pointer = f"checkpoints/{self.order.trial}/{self.epoch}"
         captured = self.session.capture()  # all workers take part
+        where = self.folder / pointer
         if self.rank == 0:
-            state.save(captured, LocalFileSystem(), str(self.folder / pointer), self.epoch)
+            with storage_failures():
+                persistently(lambda: state.save(captured, *opened(where), self.epoch), where)
         return pointer
+
+    def _fetch_log(self, log: Path) -> None:
+        """Of a trial that another node began, what it printed there: an object cannot be appended to."""
+        assert self.order is not None
+        again = self.order.attempt > 1 or self.order.resume
+        if again and isinstance(self.folder, RemotePath) and self.rank == 0 and not log.exists():
+            with contextlib.suppress(OSError):  # none was stored: a slot that is killed stores none
+                log.parent.mkdir(parents=True, exist_ok=True)
+                log.write_bytes((self.folder / "logs" / log.name).read_bytes())
+
+    def _store_log(self, log: Path) -> None:
+        if isinstance(self.folder, RemotePath) and self.rank == 0 and log.is_file() and log.stat().st_size:
+            with contextlib.suppress(OSError):  # prints are not worth a trial; a storage that is gone stops it anyway
+                (self.folder / "logs" / log.name).write_bytes(log.read_bytes())
+
+
+class StorageFailure(Exception):
+    """The sweep's storage failed the trial; the trial itself did nothing wrong."""
+
+
+@contextlib.contextmanager
+def storage_failures() -> Iterator[None]:
+    """Tell an error of the storage from one of the trial's own."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailure(error.strerror or first_words(error)) from error
 
 
 def failure(error: BaseException) -> dict[str, str]:
@@ -200,8 +237,9 @@ def failure(error: BaseException) -> dict[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     machinery = Path(__file__).parents[2] / "trainables"  # its own modules; the examples under it are trainables
     own = [f for f in frames if Path(f.filename) != Path(__file__) and Path(f.filename).parent != machinery]
+    kind = "memory" if out_of_memory else "storage" if isinstance(error, StorageFailure) else "error"
     return {
-        "kind": "memory" if out_of_memory else "error",
+        "kind": kind,
         "error": type(error).__name__,
         "message": str(error) or repr(error),
         "traceback": "".join(traceback.format_list(own)),
@@ -246,11 +284,13 @@ def flush() -> None:
 @contextlib.contextmanager
 def prints_to(path: Path) -> Iterator[None]:
     """Send everything that the process prints meanwhile, libraries and subprocesses included, to the end of a file."""
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(parents=True, exist_ok=True)
     flush()
     kept = os.dup(1), os.dup(2)
-    target = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError:  # a storage that is full or gone: prints are not worth a trial, the next checkpoint tells
+        target = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(target, 1)
         os.dup2(target, 2)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from sweeps.errors import TrackingError
+from sweeps.storage import Folder, at_hand, lock_file, place
 from sweeps.tracking.uris import check
 
 ENVIRONMENT = {
@@ -28,7 +29,7 @@ ENVIRONMENT = {
 }
 
 
-def start(folder: Path, uri: str) -> subprocess.Popen[bytes]:
+def start(folder: Folder, uri: str) -> subprocess.Popen[bytes]:
     """Start the process that follows the sweep's journal into MLflow, until its standard input ends."""
     return _popen(folder, uri, subprocess.PIPE)
 
@@ -38,7 +39,7 @@ def finish(child: subprocess.Popen[bytes], timeout_s: float) -> str:
 
     A writer that takes longer is left alone: it goes on by itself and gives up a minute after an unreachable server.
     """
-    folder = Path(cast(list[str], child.args)[-1])
+    folder = place(cast(list[str], child.args)[-1])
     if child.stdin:
         with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code tells how
             child.stdin.close()
@@ -54,7 +55,7 @@ def finish(child: subprocess.Popen[bytes], timeout_s: float) -> str:
     return f"MLflow: the writer ended with exit code {code}; its last words in {log}:\n  {last}\n  {replay}"
 
 
-def sync(folder: Path, uri: str) -> None:
+def sync(folder: Folder, uri: str) -> None:
     """Write a finished or dead sweep into MLflow, which may already hold all, a part or nothing of it.
 
     Raises TrackingError when the URI cannot be used, when the sweep has a writer already, or when something is missing
@@ -72,14 +73,12 @@ def sync(folder: Path, uri: str) -> None:
         raise TrackingError(finish(child, 0))
 
 
-def claim(folder: Path) -> int:
+def claim(folder: Folder) -> int:
     """Become the sweep's only writer, for as long as the returned file stays open; two would create runs twice.
 
     Raises BlockingIOError when another process is it.
     """
-    path = log_file(folder).with_suffix(".lock")
-    path.parent.mkdir(exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(lock_file(folder, "mlflow"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -88,21 +87,20 @@ def claim(folder: Path) -> int:
     return descriptor
 
 
-def log_file(folder: Path) -> Path:
+def log_file(folder: Folder) -> Path:
     """Where the writer's log is."""
-    return folder / "logs" / "mlflow.log"
+    return at_hand(folder) / "logs" / "mlflow.log"
 
 
-def _popen(folder: Path, uri: str, stdin: int) -> subprocess.Popen[bytes]:
-    folder = folder.absolute()
+def _popen(folder: Folder, uri: str, stdin: int) -> subprocess.Popen[bytes]:
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     environment["MLFLOW_TRACKING_URI"] = uri  # not an argument: those can be read by anyone on the machine
-    log_file(folder).parent.mkdir(exist_ok=True)
+    log_file(folder).parent.mkdir(parents=True, exist_ok=True)
     with open(log_file(folder), "ab") as log:
         return subprocess.Popen(
             # -P: a file called mlflow.py in the working directory is not MLflow
-            [sys.executable, "-P", "-m", "sweeps.tracking.writer", str(folder)],
+            [sys.executable, "-P", "-m", "sweeps.tracking.writer", str(place(folder))],
             env=environment,
             stdin=stdin,
             stdout=log,

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from sweeps.errors import TrackingError
 from sweeps.history import History
+from sweeps.storage import at_hand
 from sweeps.tracking.runs import Point, RunRecord, best_points, points, sweep_record, trial_record
 from sweeps.tracking.uris import SQLITE
 
@@ -123,7 +124,7 @@ class Mirror:
         """
         if self.uri.startswith(SQLITE):
             return str(Path(self.uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts")
-        return None if self.uri.startswith("http") else str(self.history.folder.parent / "mlartifacts")
+        return None if self.uri.startswith("http") else str(at_hand(self.history.folder).parent / "mlartifacts")
 
     def _look_up(self) -> dict[str, Known]:
         """All runs of the sweep that MLflow has, by `sweep.uid`."""
@@ -189,7 +190,8 @@ class Mirror:
         assert self._runs is not None
         assert self.history.spec is not None
         self._client.log_dict(sweep_run, self.history.spec.document(), "spec.json")
-        figures, report = self.history.folder / "figures", self.history.folder / "report.html"
+        here = at_hand(self.history.folder)
+        figures, report = here / "figures", here / "report.html"
         if report.is_file():
             self._client.log_artifact(sweep_run, str(report))
         if figures.is_dir() and any(figures.iterdir()):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sweeps.history import Epoch, History, TrialHistory
 from sweeps.space import Float
 from sweeps.spec import phase_name
+from sweeps.storage import at_hand
 
 MAX_VALUE = 5000
 """Characters of a tag or param, below MLflow's own limits (8,000 and 6,000), where it would cut without a word."""
@@ -202,9 +203,8 @@ def note(history: History, status: str) -> str:
         )
     if history.findings:
         parts.append("\n".join(f"- {finding['severity']}: {finding['message']}" for finding in history.findings))
-    report = history.folder / "report.html"
-    if report.exists():
-        parts.append(f"Report: `report.html` among the artifacts, or {report}")
+    if (at_hand(history.folder) / "report.html").exists():
+        parts.append(f"Report: `report.html` among the artifacts, or {history.folder / 'report.html'}")
     return cut("\n\n".join(parts))
 
 

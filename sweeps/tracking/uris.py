@@ -21,15 +21,16 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from sweeps.errors import TrackingError
+from sweeps.storage import Folder, at_hand
 
 DATABASES = ("postgresql", "mysql", "mssql")
 TIMEOUT_S = 5
 SQLITE = "sqlite:///"
 
 
-def default_uri(folder: Path) -> str:
+def default_uri(folder: Folder) -> str:
     """An sqlite file in the sweep's folder: needs no server, and any number of sweeps never meet in it."""
-    return f"{SQLITE}{folder.absolute()}/mlflow.db"
+    return f"{SQLITE}{at_hand(folder).absolute()}/mlflow.db"
 
 
 def check(uri: str) -> None:
@@ -52,7 +53,7 @@ def check(uri: str) -> None:
         raise wrong(uri, f"has the unknown scheme {scheme}", f"Use one of {known}.")
 
 
-def open_command(folder: Path, uri: str) -> str:
+def open_command(folder: Folder, uri: str) -> str:
     """What a person types to see the sweep: the command that starts MLflow's UI on a database, or a server's address.
 
     `folder` is the sweep's; its runs carry the tag `sweep` with the folder's name.
@@ -69,7 +70,7 @@ def open_command(folder: Path, uri: str) -> str:
     )
 
 
-def page(folder: Path, uri: str) -> str:
+def page(folder: Folder, uri: str) -> str:
     """Where that command shows the sweep's runs; empty when that is not known.
 
     MLflow opens on a page for language models, which is empty here. In a sweep's own file the experiment is the first

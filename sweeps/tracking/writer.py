@@ -13,11 +13,11 @@ import select
 import signal
 import sys
 import time
-from pathlib import Path
 
 from sweeps.errors import JournalError, TrackingError
 from sweeps.history import History
 from sweeps.journal import JournalReader
+from sweeps.storage import Folder, place
 from sweeps.tracking.child import claim
 from sweeps.tracking.uris import without_secrets
 
@@ -28,7 +28,7 @@ PATIENCE_S = 60.0
 log = logging.getLogger("sweeps.tracking")
 
 
-def follow(folder: Path, uri: str, stdin: int, patience_s: float = PATIENCE_S) -> None:
+def follow(folder: Folder, uri: str, stdin: int, patience_s: float = PATIENCE_S) -> None:
     """Write the journal into MLflow as it grows, until `stdin` ends; then the rest.
 
     Raises TrackingError when something is missing in the end, JournalError when the journal is damaged.
@@ -92,7 +92,7 @@ def main() -> int:
     """Exit code 0 when MLflow has everything, else 1, with the reason as the log's last lines."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business; its end is ours
     os.nice(19)  # training comes first, and Ray gives its workers 15
-    folder, uri = Path(sys.argv[1]), os.environ["MLFLOW_TRACKING_URI"]
+    folder, uri = place(sys.argv[1]), os.environ["MLFLOW_TRACKING_URI"]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SecretsHidden(uri))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

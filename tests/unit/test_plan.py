@@ -63,7 +63,7 @@ def test_every_count_of_the_usual_phases():
     assert vars(confirm) == {
         "phase": "confirm", "kind": "confirm", "trials": 15, "epochs": 27, "data_fraction": 1.0,
         "shares": {"winners": 10, "baseline": 5}, "concurrency": 10, "most_epochs": 405, "expected_epochs": 405.0,
-        "checkpoints": 15, "checkpoint_bytes": 15000, "seconds": None,
+        "checkpoints": 19, "checkpoint_bytes": 19000, "seconds": None,
     }  # fmt: skip
 
 

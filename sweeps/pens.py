@@ -1,0 +1,207 @@
+"""How the driver's lines reach the storage: appended to a file, or stored as one immutable object after another.
+
+A lock keeps a second driver of the machine out. Where none holds between machines, each driver claims the next
+generation, and one whose claim is no longer the newest stops before its next line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from sweeps.errors import JournalError, StorageError, SweepsError
+from sweeps.storage import Folder, RemotePath, at_hand, files, first_words, persistently
+
+FLUSH_S = 1.0
+"""A line waits at most this long for the object that it is stored in."""
+
+
+class Pen(Protocol):
+    """What a journal writes with."""
+
+    generation: int
+
+    def write(self, line: bytes, durable: bool, awaited: bool) -> None:
+        """Write a line: `durable` on disk when this returns, where that is cheap; `awaited` in any storage.
+
+        Raises JournalError when the storage refuses it, or another driver has the sweep.
+        """
+
+    def once_stored(self, action: Callable[[], None]) -> None:
+        """Do something when everything written so far is stored."""
+
+    def close(self) -> None:
+        """Store what is left. Raises JournalError when that fails."""
+
+
+def pen_for(directory: Folder) -> Pen:
+    """The pen for a journal's directory, of the next generation. Raises JournalError when it cannot be written."""
+    return FilePen(directory) if isinstance(directory, Path) else ObjectPen(directory)
+
+
+class FilePen:
+    """Appends to one local file."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            directory.mkdir(exist_ok=True)
+            self.generation = next_generation(path.name for path in directory.glob("*.jsonl"))
+            self.path, self._next = (directory / f"{self.generation + n:04d}-0000.jsonl" for n in (0, 1))
+            self._file = open(self.path, "xb")  # noqa: SIM115  (open for the driver's life)
+        except OSError as error:
+            raise JournalError(f"journal: cannot write in {directory}: {error.strerror}") from error
+
+    def write(self, line: bytes, durable: bool, awaited: bool) -> None:
+        if self._next.exists():
+            raise taken_over(self.path.parent)
+        try:
+            self._file.write(line)
+            self._file.flush()
+            if durable or awaited:
+                os.fsync(self._file.fileno())
+            if not os.fstat(self._file.fileno()).st_nlink:  # the system goes on writing into nowhere
+                raise FileNotFoundError(0, "it was removed")
+        except OSError as error:
+            mend = "Free space or mend the storage, then `sweeps resume`."
+            raise JournalError(f"journal: cannot write {self.path}: {error.strerror}. {mend}") from error
+
+    def once_stored(self, action: Callable[[], None]) -> None:
+        action()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ObjectPen:
+    """Collects lines and stores them as one object at most a second later; lines become visible in their order."""
+
+    def __init__(self, directory: RemotePath) -> None:
+        self.directory = directory
+        self._claim = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}".encode()
+        try:
+            self.generation = next_generation(name for name, _ in files(directory) if name.endswith(".jsonl"))
+            (directory / "claim").write_bytes(self._claim)
+        except OSError as error:
+            raise JournalError(f"journal: cannot write in {directory}: {first_words(error)}") from error
+        self._changed = threading.Condition()
+        self._lines: list[bytes] = []
+        self._actions: list[Callable[[], None]] = []
+        self._objects = self._written = self._stored = 0
+        self._hurry = self._closing = False
+        self._problem: SweepsError | None = None
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes, durable: bool, awaited: bool) -> None:
+        with self._changed:
+            self._check()
+            self._lines.append(line)
+            self._written += 1
+            if awaited:
+                self._hurry, number = True, self._written
+            self._changed.notify_all()
+            if awaited:
+                self._changed.wait_for(lambda: self._stored >= number or self._problem)
+                self._check()
+
+    def once_stored(self, action: Callable[[], None]) -> None:
+        with self._changed:
+            self._actions.append(action)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._check()
+
+    def _check(self) -> None:
+        if self._problem:
+            raise self._problem
+
+    def _run(self) -> None:
+        last = 0.0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines or self._actions or self._closing)
+                wait = last + FLUSH_S - time.monotonic()
+                self._changed.wait_for(lambda: self._hurry or self._closing, timeout=max(wait, 0.0))
+                lines, actions, self._lines, self._actions, self._hurry = self._lines, self._actions, [], [], False
+                closing = self._closing
+            problem: SweepsError | None = None
+            try:
+                if lines:
+                    persistently(partial(self._store, b"".join(lines)), self.directory)
+                    last = time.monotonic()
+                for action in actions:
+                    persistently(action, self.directory)
+            except Exception as error:  # noqa: BLE001  told to the driver at its next line
+                problem = error if isinstance(error, SweepsError) else self._given_up(error, b"".join(lines))
+            with self._changed:
+                self._stored += len(lines)
+                self._problem = problem
+                self._changed.notify_all()
+            if problem or (closing and not self._lines and not self._actions):
+                return
+
+    def _store(self, content: bytes) -> None:
+        try:
+            if (self.directory / "claim").read_bytes() != self._claim:
+                raise taken_over(self.directory)
+        except FileNotFoundError:
+            raise JournalError(f"journal: {self.directory} was removed while its sweep was at work.") from None
+        (self.directory / object_name(self.generation, self._objects)).write_bytes(content)
+        self._objects += 1
+
+    def _given_up(self, error: Exception, unstored: bytes) -> JournalError:
+        """The error for a storage that stays out of reach; the lines that it did not take are kept at hand."""
+        told = f"journal: cannot write in {self.directory}: {first_words(error)}."
+        if not unstored:
+            return JournalError(f"{told} Mend the storage, then `sweeps resume`.")
+        name = object_name(self.generation, self._objects)
+        kept = at_hand(self.directory.parent) / "unstored" / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(unstored)
+        mend = f"Mend the storage, copy {kept} to {self.directory / name}, then `sweeps resume`"
+        return JournalError(f"{told}\n  {mend}; without the copy, its {unstored.count(10)} lines are done again.")
+
+
+def next_generation(names: Iterable[str]) -> int:
+    """The generation after those of the files."""
+    return 1 + max((int(name.partition("-")[0]) for name in names), default=0)
+
+
+def object_name(generation: int, number: int) -> str:
+    """The name of an object of the journal; they sort in the order in which they were written."""
+    return f"{generation:04d}-{number:06d}.jsonl"
+
+
+def taken_over(directory: Folder) -> JournalError:
+    """The error of a driver that finds another one's claim."""
+    return JournalError(f"journal: another driver has taken {directory.parent} over. This one stops.")
+
+
+def lock(path: Path, folder: Folder) -> int:
+    """Take the drivers' lock; the returned descriptor holds it until it is closed or the process ends, however.
+
+    Raises StorageError when another process has it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        who = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise StorageError(f"{folder} is at work: {who} drives it. Wait for its end, or end it first.") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return descriptor
