@@ -5,7 +5,6 @@ The trials are toys whose loss is known in advance, so that what was journalled 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -24,10 +23,12 @@ from typing import Any
 import pytest
 
 from e2e.terminal import ROOT, below, end_group, of_kind, processes, trials_of
+from sweeps.journal import JournalReader, read
+from sweeps.storage import Folder, files, newest_sweeps, place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLS = 5
-"""Of each sweep; there are four of them."""
+"""Of each sweep; there are five of them, one in an object store."""
 SPEC = """\
 name: toy
 trainable: toys:trial
@@ -46,10 +47,10 @@ PLANNED = {"explore": 10, "refine": 8, "confirm": 6}
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts `python -m sweeps …` in tmp_path, its output kept in out.txt; ends what a failed test leaves."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     started: list[subprocess.Popen[bytes]] = []
 
     def sweeps(*words: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
         with open(tmp_path / "out.txt", "ab") as out:
             driver = subprocess.Popen(
                 [sys.executable, "-m", "sweeps", *words], cwd=tmp_path, env=environment, stdout=out, stderr=out,
@@ -77,57 +78,72 @@ def kill(driver: subprocess.Popen[bytes]) -> None:
     pytest.fail(f"left behind after 30 s: {[family[pid] for pid in left]}")
 
 
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """The sweep's journal so far; a last line that is being written is left out."""
-    found: list[dict[str, Any]] = []
-    for sweep in folder.glob("runs/*"):
-        for file in sorted((sweep / "journal").glob("*.jsonl")):
-            whole = file.read_bytes().rpartition(b"\n")[0]
-            found += [json.loads(line) for line in whole.splitlines()]
-    return found
+class Watched:
+    """The one sweep in a storage, and its journal as it grows."""
+
+    def __init__(self, storage: Folder, out: Path) -> None:
+        self.storage, self.out = storage, out
+        self.lines: list[dict[str, Any]] = []
+        self._reader: JournalReader | None = None
+
+    @property
+    def sweep(self) -> Folder:
+        """Its folder."""
+        (sweep,) = newest_sweeps(self.storage)
+        return sweep
+
+    def poll(self) -> None:
+        """Read what is new; a last line that is being written is left out."""
+        if self._reader is None and newest_sweeps(self.storage):
+            self._reader = JournalReader(self.sweep)
+        if self._reader:
+            self.lines += self._reader.poll()
+
+    def wait_for_lines(self, driver: subprocess.Popen[bytes], more: int, phase: str) -> None:
+        """Wait until the phase has begun and the journal has grown by so many lines since."""
+        deadline = time.monotonic() + 240
+        begun: int | None = None
+        while driver.poll() is None:
+            self.poll()
+            if begun is None and any(line["kind"] == "phase" and line["phase"] == phase for line in self.lines):
+                begun = len(self.lines)
+            if begun is not None and len(self.lines) >= begun + more:
+                return
+            assert time.monotonic() < deadline, self.out.read_text()
+            time.sleep(0.01)
+        pytest.fail(f"the driver ended by itself ({driver.returncode}):\n{self.out.read_text()}")
 
 
-def wait_for_lines(folder: Path, driver: subprocess.Popen[bytes], more: int, phase: str) -> None:
-    """Wait until the phase has begun and the journal has grown by so many lines since."""
-    deadline = time.monotonic() + 240
-    begun: int | None = None
-    while driver.poll() is None:
-        lines = lines_of(folder)
-        if begun is None and any(line["kind"] == "phase" and line["phase"] == phase for line in lines):
-            begun = len(lines)
-        if begun is not None and len(lines) >= begun + more:
-            return
-        assert time.monotonic() < deadline, (folder / "out.txt").read_text()
-        time.sleep(0.01)
-    pytest.fail(f"the driver ended by itself ({driver.returncode}):\n{(folder / 'out.txt').read_text()}")
-
-
-@pytest.mark.parametrize(("seed", "every"), [(0, 1), (1, 1), (2, 2), (3, 4)])
+@pytest.mark.parametrize(
+    ("seed", "every", "remote"), [(0, 1, False), (1, 1, False), (2, 2, False), (3, 4, False), (4, 1, True)]
+)
 def test_kills_at_random_moments_lose_nothing(
-    tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]], seed: int, every: int
+    tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]], bucket: str, seed: int, every: int, remote: bool
 ) -> None:
     draw = random.Random(seed)
     (tmp_path / "toy.yaml").write_text(SPEC.format(every=every))
-    words = ["run", "toy.yaml"]
+    storage = f"{bucket}/team" if remote else f"{tmp_path}/runs"
+    watched = Watched(place(storage), tmp_path / "out.txt")
+    words = ["run", "toy.yaml", "--storage", storage]
     for phase in sorted(draw.choices(list(PLANNED), k=KILLS), key=list(PLANNED).index):
         driver = start(*words)
-        done = sum(line["kind"] == "end" and line.get("trial", "").startswith(phase) for line in lines_of(tmp_path))
+        done = sum(line["kind"] == "end" and line.get("trial", "").startswith(phase) for line in watched.lines)
         if done < PLANNED[phase] - 2:
-            wait_for_lines(tmp_path, driver, draw.randint(0, 12), phase)
+            watched.wait_for_lines(driver, draw.randint(0, 12), phase)
         else:  # nearly through: any moment from the start on will do
-            wait_for_lines(tmp_path, driver, 0, phase)
+            watched.wait_for_lines(driver, 0, phase)
         time.sleep(draw.uniform(0, 0.2))
         kill(driver)
-        (sweep,) = tmp_path.glob("runs/*")
-        words = ["resume", str(sweep)]
+        watched.poll()
+        words = ["resume", str(watched.sweep)]
     driver = start(*words)
     assert driver.wait(timeout=300) == 0, (tmp_path / "out.txt").read_text()
-    check_whole(sweep)
+    check_whole(watched.sweep, tmp_path / "runs" / watched.sweep.name / "mlflow.db")
 
 
-def check_whole(sweep: Path) -> None:
+def check_whole(sweep: Folder, database: Path) -> None:
     """Every planned trial ended once and was not touched again; every epoch once, with the value that it must have."""
-    lines = lines_of(sweep.parents[1])
+    lines = read(sweep)
     for phase, planned in PLANNED.items():
         assert len(trials_of(lines, phase)) == planned
     ended: dict[str, str] = {}
@@ -154,8 +170,9 @@ def check_whole(sweep: Path) -> None:
     assert len(of_kind(lines, "verdict")) == 1
     assert lines[-1]["status"] == "FINISHED"
     named = {line["checkpoint"] for line in of_kind(lines, "report") if line["checkpoint"]}
-    assert {str(path.parent.relative_to(sweep)) for path in sweep.glob("checkpoints/*/*/manifest.json")} <= named
-    check_mlflow(sweep, lines)
+    left = [path.rpartition("/") for path, _ in files(sweep / "checkpoints")]
+    assert {f"checkpoints/{pointer}" for pointer, _, name in left if name == "manifest.json"} <= named
+    check_mlflow(sweep.name, database, lines)
 
 
 def check_decisions(lines: list[dict[str, Any]]) -> None:
@@ -180,9 +197,9 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
-def check_mlflow(sweep: Path, lines: list[dict[str, Any]]) -> None:
+def check_mlflow(name: str, database: Path, lines: list[dict[str, Any]]) -> None:
     """A run for each trial and the sweep, each reported value once."""
-    with closing(sqlite3.connect(f"file:{sweep / 'mlflow.db'}?mode=ro", uri=True, timeout=30)) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         runs = Counter(name for (name,) in connection.execute("SELECT name FROM runs"))
         points = Counter(
             connection.execute(
@@ -190,6 +207,6 @@ def check_mlflow(sweep: Path, lines: list[dict[str, Any]]) -> None:
             ).fetchall()
         )
         states = {state for (state,) in connection.execute("SELECT status FROM runs")}
-    assert runs == Counter({sweep.name: 1, **{line["trial"]: 1 for line in of_kind(lines, "trial")}})
+    assert runs == Counter({name: 1, **{line["trial"]: 1 for line in of_kind(lines, "trial")}})
     assert points == Counter((line["trial"], line["epoch"]) for line in of_kind(lines, "report"))
     assert states == {"FINISHED"}
