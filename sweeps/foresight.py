@@ -15,7 +15,17 @@ from dataclasses import asdict
 from typing import Any
 
 from sweeps.errors import UsageError
-from sweeps.plan import UNKNOWN, Plan, baseline_of, cheapest, check_rows, earlier_seconds_per_epoch, make_plan, slots_on
+from sweeps.plan import (
+    UNKNOWN,
+    Plan,
+    baseline_of,
+    cheapest,
+    check_rows,
+    earlier_seconds_per_epoch,
+    make_plan,
+    needs,
+    slots_on,
+)
 from sweeps.spec import SweepSpec, name_of
 from sweeps.storage import storage_folder
 
@@ -47,7 +57,8 @@ def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
     from trainables.footprint import describe, seconds_per_epoch
     from trainables.hyperparameters import STANDARD
 
-    slots = slots_on([{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}], spec)
+    nodes = [{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}]
+    slots = slots_on(nodes, spec, needs(spec, nodes))
     make_plan(spec, slots)  # refuses what cannot fit before anything is built
     baseline = baseline_of(spec, STANDARD)
     fidelity = cheapest(spec)

@@ -250,10 +250,23 @@ class History:
         return trials + sum(phase.seconds for phase in self.phases.values())
 
     @property
+    def measured(self) -> dict[str, Any]:
+        """What preflight measured of a trial's memory: `peak_bytes`, `device_bytes`; empty before."""
+        footprint = self.plans[-1]["footprint"] if self.plans else {}
+        return {name: footprint[name] for name in ("peak_bytes", "device_bytes") if name in footprint}
+
+    @property
     def gpu_hours(self) -> float:
         """What the trials' work took of the GPUs that their slots held."""
-        resources = self.spec.resources if self.spec else None
-        return self.seconds / 3600 * (resources.gpus_per_worker * resources.workers if resources else 0.0)
+        if self.spec is None or not self.plans:
+            return 0.0
+        asked = self.spec.resources.gpus_per_worker
+        # What phases do for themselves comes before the memory was measured by which trials share GPUs.
+        first, now = (
+            plan["footprint"].get("gpus", 0.0) if asked == "auto" else asked for plan in (self.plans[0], self.plans[-1])
+        )
+        phases = sum(phase.seconds for phase in self.phases.values())
+        return (phases * first + (self.seconds - phases) * now) * self.spec.resources.workers / 3600
 
     def of_phase(self, phase: str) -> list[TrialHistory]:
         """The phase's trials in the order they began."""

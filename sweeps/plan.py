@@ -25,6 +25,12 @@ Node = Mapping[str, float]
 UNKNOWN = "unknown until measured"
 FULL_EPOCHS = (81, 27, 9, 3)
 """Lengths of a full training that `sized` chooses from, rungs apart."""
+HEADROOM = 1.5
+"""A trial may need this many times the memory that the baseline was measured to need."""
+MOST_A_GPU = 8
+"""More small trials on one GPU wait for each other."""
+GPU_PARTS = 10_000
+"""Ray counts GPUs in these."""
 SIZED_SHARE = 0.5
 """Of the hours that expected training may take: start-up, slower configs and more survivors take the rest."""
 
@@ -69,10 +75,29 @@ class Plan:
         return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
 
 
-def slots_on(nodes: Sequence[Node], spec: SweepSpec) -> int:
+def needs(spec: SweepSpec, nodes: Sequence[Node], footprint: Mapping[str, Any] | None = None) -> dict[str, float]:
+    """What one trial takes: `workers`, and the `cpus` and `gpus` of each.
+
+    The footprint has what was measured: `peak_bytes` of the baseline's trial, on a device of `device_bytes`.
+    `gpus_per_worker: auto` is a whole GPU until a trial's memory was measured, then the share of one that it needs; no
+    GPU where there is none.
+    """
+    asked = spec.resources.gpus_per_worker
+    if asked == "auto":
+        measured = footprint or {}
+        if not any(node.get("GPU") for node in nodes):
+            asked = 0.0
+        elif "peak_bytes" not in measured:
+            asked = 1.0
+        else:
+            trials = math.floor(measured["device_bytes"] / (HEADROOM * measured["peak_bytes"]))
+            asked = math.floor(GPU_PARTS / min(max(trials, 1), MOST_A_GPU)) / GPU_PARTS
+    return {"workers": spec.resources.workers, "cpus": spec.resources.cpus_per_worker, "gpus": asked}
+
+
+def slots_on(nodes: Sequence[Node], spec: SweepSpec, need: Mapping[str, float]) -> int:
     """How many trials run at a time on these nodes. Raises PlanError when none, or fewer than asked for, fit."""
-    cpus = spec.resources.cpus_per_worker * spec.resources.workers
-    gpus = spec.resources.gpus_per_worker * spec.resources.workers
+    cpus, gpus = need["cpus"] * need["workers"], need["gpus"] * need["workers"]
 
     def on(node: Node) -> int:
         by_cpu = math.floor(node.get("CPU", 0) / cpus + 1e-9)
@@ -87,12 +112,12 @@ def slots_on(nodes: Sequence[Node], spec: SweepSpec) -> int:
             "  Lower cpus_per_worker or gpus_per_worker."
         )
     asked = spec.resources.concurrency
-    if asked is not None and asked > fit:
+    if asked is not None and asked > fit and spec.resources.gpus_per_worker != "auto":
         raise PlanError(
             f"resources.concurrency: {asked} trials at a time were asked for; {fit} fit ({amount(cpus, gpus)} each, "
             f"on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."
         )
-    return asked or fit
+    return min(asked or fit, fit)
 
 
 def amount(cpus: float, gpus: float) -> str:

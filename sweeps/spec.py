@@ -152,7 +152,10 @@ class Resources(Model):
     workers: int = Field(default=1, gt=0)
     """Processes of one trial (DDP), all on one node; `batch_size` stays what all of them take together."""
     cpus_per_worker: float = Field(default=1, gt=0)
-    gpus_per_worker: float = Field(default=0, ge=0)
+    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
+    """A share of one GPU is a share of its memory, too: a trial that wants more fails by itself, not its neighbour.
+    `auto`: as many trials on a GPU as fit by the memory that preflight measures on the baseline, half as much again
+    kept free for larger configs."""
     concurrency: int | None = Field(default=None, gt=0)
     """Trials at a time; null: as many as fit."""
 
@@ -235,6 +238,9 @@ class SweepSpec(Model):
                     f"min_epochs ({phase.min_epochs}) is above epochs ({phase.epochs})",
                     "Lower it, or train longer.",
                 )
+        if self.resources.gpus_per_worker == "auto" and not isinstance(self.phases[0], Preflight):
+            mend = "Put {kind: preflight} before the other phases, or write a number."
+            raise SpecError("resources.gpus_per_worker", "auto is measured by preflight, which the phases lack", mend)
         if not self.space.searched:
             raise SpecError("space", "every parameter is a constant", "Give at least one of them a range.")
         for parameter, value in (self.baseline or {}).items():
@@ -288,7 +294,7 @@ def readable(error: ValidationError) -> SpecError:
     """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
     first = error.errors()[0]
     tags = {"preflight", "explore", "refine", "grid", "confirm"}
-    loc = [part for part in first["loc"] if part not in {*tags, "[key]"}]
+    loc = [part for part in first["loc"] if part not in {*tags, "[key]", "constrained-float"}]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "spec"
     if first["type"] == "extra_forbidden":
         known = known_keys(first["loc"])

@@ -7,7 +7,6 @@ journal; `Sweep.open(path)` reads it from there, of a finished sweep or of one t
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
@@ -19,23 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import ray
-from ray import cloudpickle
 
 from cluster.local import connect, in_job
 from sweeps import tracking
+from sweeps.engine import Engine
 from sweeps.errors import SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import FINALISTS, last_search, rank
+from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
 from sweeps.phases import confirm, explore, grid, preflight, refine
 from sweeps.plan import (
     UNKNOWN,
     baseline_of,
-    cheapest,
-    check_rows,
     earlier_seconds_per_epoch,
     make_plan,
+    needs,
     render,
     seconds_per_epoch,
     sized,
@@ -47,11 +46,9 @@ from sweeps.report.live import Live
 from sweeps.report.summary import summary
 from sweeps.resume import extended, refuse_changes
 from sweeps.retention import Keeper
-from sweeps.slots import Order, Pool
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
 from sweeps.storage import Folder, find_sweep, new_sweep_folder, opened, storage_folder
-from sweeps.tuning import Engine
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -245,17 +242,21 @@ class Sweep:
         say(out, f"sweep {spec.name}: starting Ray …")
         cluster = connect()
         try:
-            slots = slots_on(cluster.nodes, spec)
+            measured = record.history.measured if record else {}
+            need = needs(spec, cluster.nodes, measured)
+            slots = slots_on(cluster.nodes, spec, need)
             make_plan(spec, slots)  # refuses what cannot fit
             say(out, f"Ray is up; starting {slots} slots …")
             with (
                 place() as folder,
                 tempfile.TemporaryDirectory() as scratch,
-                pool_of(spec, slots, folder, scratch) as (pool, pool_name),
+                pool_of(spec, slots, need, folder, scratch) as (pool, pool_name),
             ):
                 baseline = baseline_of(spec, standard_hyperparameters(pool))
                 say(out, "the first slot is up; building the baseline's data and model …")
-                footprint = inspect_trainable(spec, baseline, pool)
+                footprint = {**inspect_trainable(spec, baseline, pool), **measured}
+                if spec.resources.gpus_per_worker == "auto":
+                    footprint["gpus"] = need["gpus"]
                 earlier = earlier_seconds_per_epoch(spec, folder.parent)
                 seconds, basis = (earlier[0], f"as in {earlier[1]}") if earlier else (None, UNKNOWN)
                 plan = make_plan(spec, slots, footprint, seconds, basis)
@@ -264,19 +265,29 @@ class Sweep:
                     say(out, f"{up} of {slots} slots are up; the others join as soon as the cluster has room for them.")
                 record = record or Record(folder)
                 self._history = record.history
-                before = record.history.header.get("git")
+                code_before = record.history.header.get("git")
                 header(record, spec, slots, cluster, began)
-                note_changed_code(record, before)
+                note_changed_code(record, code_before)
                 record.write("plan", **plan.document())
                 say(out, f"sweep in {folder}\n{render(plan, spec)}")
                 keeper = Keeper(record)
                 keeper.clean()
                 engine = Engine(
-                    spec, baseline, folder, record, keeper, pool, pool_name, slots, footprint, Path(scratch)
+                    spec,
+                    baseline,
+                    folder,
+                    record,
+                    keeper,
+                    pool,
+                    pool_name,
+                    cluster.nodes,
+                    slots,
+                    footprint,
+                    Path(scratch),
                 )
                 if spec.budget.hours is not None:
-                    before = sum(driver.last - driver.began for driver in record.history.drivers[:-1])
-                    engine.deadline = began + spec.budget.hours * 3600 - before
+                    spent = sum(driver.last - driver.began for driver in record.history.drivers[:-1])
+                    engine.deadline = began + spec.budget.hours * 3600 - spent
                 self._phases(engine, out)
         finally:
             cluster.close()
@@ -322,64 +333,6 @@ def new_folder(storage: Folder, name: str) -> Iterator[Folder]:
         if isinstance(folder, Path) and not (folder / "journal").exists():
             with contextlib.suppress(OSError):  # not empty: then it holds something worth a look
                 folder.rmdir()
-
-
-@contextlib.contextmanager
-def pool_of(spec: SweepSpec, slots: int, folder: Folder, scratch: str) -> Iterator[tuple[Any, tuple[str, str]]]:
-    """The sweep's pool of slots, and the name under which leases find it; ended with the sweep."""
-    resources = {
-        "workers": spec.resources.workers,
-        "cpus": spec.resources.cpus_per_worker,
-        "gpus": spec.resources.gpus_per_worker,
-    }
-    name, namespace = f"pool-{folder.name}", ray.get_runtime_context().namespace
-    pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]
-        slots, resources, portable(spec.trainable), str(folder), scratch, [os.path.abspath(entry) for entry in sys.path]
-    )
-    try:
-        yield pool, (name, namespace)
-    finally:
-        ray.get(pool.end.remote())
-        ray.kill(pool)
-
-
-def portable(trainable: Any) -> Any:
-    """The trainable as slots take it: its name, or the object pickled. Raises UsageError when that is not possible."""
-    if isinstance(trainable, str):
-        return trainable
-    try:
-        return cloudpickle.dumps(trainable)
-    except Exception as error:  # noqa: BLE001  whatever the object's own code raises
-        problem = f"{name_of(trainable)} cannot be pickled: {str(error).splitlines()[0]}"
-        raise UsageError(f"trainable: {problem}.\n  Put it in a module and name it: trainable='module:attr'.") from None
-
-
-def standard_hyperparameters(pool: Any) -> Config:
-    """The loop's hyperparameters and defaults, from the first slot. Raises SweepFailed when none can be started."""
-    try:
-        standard: Config = ray.get(pool.call.remote("standard", Order("inspection", 1, {}, {})))["standard"]
-    except ray.exceptions.RayTaskError as error:
-        raise SweepFailed(str(error.cause)) from None
-    return standard
-
-
-def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str, Any]:
-    """Build the baseline's data and model in a slot: its footprint. Raises UsageError when that fails, with why."""
-    fidelity = cheapest(spec)
-    try:
-        answer = ray.get(pool.call.remote("describe", Order("inspection", 1, baseline, fidelity)))
-    except ray.exceptions.RayError:  # exit, a crash in native code, the kernel's out-of-memory killer
-        ended = f"trainable: {name_of(spec.trainable)} with the baseline config ended its process"
-        raise UsageError(f"{ended}.\n  Does its data or model fit the memory? Try `sweeps plan`.") from None
-    failure = answer["failure"]
-    if failure:
-        if failure["error"] == "TrainableError":
-            raise UsageError(failure["message"])
-        raised = f"{failure['error']}: {failure['message']}\n{failure['traceback'].rstrip()}"
-        raise UsageError(f"trainable: {name_of(spec.trainable)} with the baseline config raised {raised}")
-    footprint: dict[str, Any] = answer["footprint"]
-    check_rows(spec, footprint, fidelity["data_fraction"])
-    return footprint
 
 
 def say(out: TextIO, text: str) -> None:

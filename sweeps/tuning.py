@@ -9,27 +9,22 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from sweeps.errors import PlanError, StorageError, SweepFailed, SweepsError
-from sweeps.history import LIVE, Record, TrialHistory
-from sweeps.lease import Lease, first_line
-from sweeps.plan import make_plan, render
-from sweeps.retention import Keeper
+from sweeps.engine import Engine
+from sweeps.errors import StorageError, SweepFailed, SweepsError
+from sweeps.history import LIVE, TrialHistory
+from sweeps.lease import Lease
 from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
 from sweeps.slots import ASIDE, Order, non_finite
-from sweeps.space import Config
-from sweeps.spec import SweepSpec, rungs
-from sweeps.storage import Folder
+from sweeps.spec import rungs
 
 ATTEMPTS = 2
 """A trial that raises is tried this often before it is FAILED."""
@@ -37,60 +32,8 @@ ALIKE = 3
 """So many first trials that fail alike halt the sweep."""
 LEASE_LOSSES = 6
 """A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
-
-
 INTERRUPTED_S = 1.0
 """How long a slot has to end by itself when the driver is interrupted."""
-
-
-@dataclass
-class Engine:
-    """What a phase runs on: the sweep's record, its pool of slots, its limits."""
-
-    spec: SweepSpec
-    baseline: Config
-    folder: Folder
-    record: Record
-    keeper: Keeper
-    pool: Any
-    pool_name: tuple[str, str]
-    slots: int
-    footprint: dict[str, Any]
-    """What a trial of the baseline takes: rows, parameters, bytes; empty for a loop of the user's own."""
-    scratch: Path
-    deadline: float | None = None
-    """Unix seconds at which the budget's wall time is spent."""
-    trial_ended: Callable[[], None] = lambda: None
-    """Called after each trial's end is written."""
-    note: Callable[[str], None] = lambda text: None
-    """Tells the person who watches."""
-
-    def foretell(self, seconds_per_epoch: float, basis: str) -> None:
-        """Make the plan again with a time that was measured, write it and show it."""
-        try:
-            plan = make_plan(self.spec, self.slots, self.footprint, seconds_per_epoch, basis)
-        except PlanError as error:  # it will not fit the budget of hours: go on until that is spent, but say so now
-            self.note(str(error))
-            return
-        self.record.write("plan", **plan.document())
-        self.note(render(plan, self.spec))
-
-    def call(self, name: str, order: Order) -> dict[str, Any]:
-        """Have a free slot carry out a command; a slot that is lost over it is an answer with a `failure` too."""
-        try:
-            return dict(ray.get(self.pool.call.remote(name, order)))
-        except ray.exceptions.RayError as error:
-            message = f"its slot was lost: {first_line(error)}"
-            return {"failure": {"kind": "lost", "error": "SlotLost", "message": message}}
-
-    def spent(self) -> str:
-        """Which part of the budget is used up, as a sentence; empty while there is some left."""
-        if self.deadline is not None and time.time() >= self.deadline:
-            return f"the budget of {self.spec.budget.hours:g} hours is spent"
-        limit = self.spec.budget.gpu_hours
-        if limit is not None and self.record.history.gpu_hours >= limit:
-            return f"the budget of {limit:g} GPU-hours is spent"
-        return ""
 
 
 def run_phase(

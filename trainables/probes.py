@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +61,9 @@ class Probes:
     seconds_per_epoch: float
     """Of one trial of this config over all training rows."""
     peak_bytes: int
-    """Most memory held: the device's, or on the CPU the process's."""
+    """Most memory held: on the device, what its driver takes for the process included; on the CPU by the process."""
+    device_bytes: int
+    """All that there is: the device's, or on the CPU the host's."""
 
 
 def probe(
@@ -95,6 +98,7 @@ def probe(
         non_finite_gradient=broken,
         seconds_per_epoch=seconds_per_epoch(trainable, config, replace(fidelity, epochs=1), 3 * share, device),
         peak_bytes=peak_bytes(device),
+        device_bytes=device_bytes(device),
     )
 
 
@@ -195,7 +199,20 @@ def epochs(training: Training) -> Iterator[Batch]:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory that this process has held so far, on the device or else in all."""
+    """The most memory that this process has held so far, on the device or else in all.
+
+    On a device: the most that torch's allocator held, and what is in use beside it (the driver's context; other
+    processes', if the device is not this one's alone).
+    """
     if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+        free, total = torch.cuda.mem_get_info(device)
+        beside = total - free - torch.cuda.memory_reserved(device)
+        return int(torch.cuda.max_memory_reserved(device) + max(beside, 0))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_bytes(device: torch.device) -> int:
+    """The memory that the device has, or on the CPU the host."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

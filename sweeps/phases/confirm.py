@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sweeps.engine import Engine
 from sweeps.history import TrialHistory
 from sweeps.insight.curves import last_search, rank
 from sweeps.insight.verdict import Arm, Verdict, document, judge
@@ -18,7 +19,7 @@ from sweeps.search import Proposal, listed
 from sweeps.slots import Order
 from sweeps.space import Config
 from sweeps.spec import Confirm, phase_name
-from sweeps.tuning import Engine, run_phase
+from sweeps.tuning import run_phase
 
 
 def run(engine: Engine, phase: Confirm) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sweeps.engine import Engine
 from sweeps.phases.opening import fidelity, open_phase
 from sweeps.search import Proposal, sobol
 from sweeps.spec import Explore, phase_name
-from sweeps.tuning import Engine, run_phase
+from sweeps.tuning import run_phase
 
 
 def run(engine: Engine, phase: Explore) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sweeps.engine import Engine
 from sweeps.insight.curves import Ranking
 from sweeps.space import Change, Space
 from sweeps.spec import SearchPhase
-from sweeps.tuning import Engine
 
 
 def open_phase(

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sweeps.engine import Engine
 from sweeps.errors import SweepFailed
 from sweeps.phases.opening import open_phase
 from sweeps.slots import Order
 from sweeps.spec import Preflight, phase_name
-from sweeps.tuning import Engine, close_phase
+from sweeps.tuning import close_phase
 
 LOSS_HIGH = 3.0
 """An untrained network may be so many times worse than one that prefers nothing; initial weights spread that far."""
@@ -64,6 +65,7 @@ def run(engine: Engine, phase: Preflight) -> None:
         raise SweepFailed(refusal(name, blocking))
     close_phase(engine, name, "FINISHED", "all checks", answer["seconds"])
     if answer["probes"]:
+        engine.share(answer["probes"]["peak_bytes"], answer["probes"]["device_bytes"])
         engine.foretell(answer["probes"]["seconds_per_epoch"], f"measured by {name} on the baseline")
 
 
@@ -137,8 +139,9 @@ def input_independent(probes: Mapping[str, Any]) -> Finding:
 
 def cost(probes: Mapping[str, Any]) -> Finding:
     """What the plan is made again with."""
-    seconds, peak = probes["seconds_per_epoch"], probes["peak_bytes"] / 2**20
-    return Finding("cost", "info", f"an epoch over all rows takes {seconds:.3g} s; memory peaked at {peak:,.0f} MiB.")
+    seconds, peak, device = probes["seconds_per_epoch"], probes["peak_bytes"], probes["device_bytes"]
+    memory = f"memory peaked at {peak / 2**20:,.0f} of {device / 2**20:,.0f} MiB"
+    return Finding("cost", "info", f"an epoch over all rows takes {seconds:.3g} s; {memory}.")
 
 
 def listed(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from sweeps.engine import Engine
 from sweeps.history import History, Mode, TrialHistory
 from sweeps.insight.curves import last_search, rank
 from sweeps.phases.opening import fidelity, open_phase
@@ -11,7 +12,7 @@ from sweeps.plan import old_space_trials
 from sweeps.search import Proposal, sobol, tpe
 from sweeps.space import Config, narrow
 from sweeps.spec import Refine, phase_name
-from sweeps.tuning import Engine, run_phase
+from sweeps.tuning import run_phase
 
 
 def run(engine: Engine, phase: Refine) -> None:

@@ -40,19 +40,28 @@ class Pool:
 
     def __init__(self, count: int, resources: dict[str, float], *arguments: Any) -> None:
         """`count` slots of so many `workers` with `cpus` and `gpus` each; `arguments` are the rest of Slot's."""
-        self.arguments = (resources, *arguments)
+        self.arguments = arguments
+        self.free: list[Place] = []
+        self.held: dict[str, Place] = {}
+        self.changed = asyncio.Condition()
+        self._open(count, resources)
+
+    def _open(self, count: int, resources: dict[str, float]) -> None:
+        self.resources = resources
         alone = resources["workers"] == 1  # the slot is the worker; else its workers hold the resources
         self.claim = {
             "num_cpus": resources["cpus"] if alone else 0,
             "num_gpus": resources["gpus"] if alone else 0,
         }
-        self.free: list[Place] = []
-        self.held: dict[str, Place] = {}
-        self.changed = asyncio.Condition()
         self.alive = count
         """Slots that are up or being started; the rest was given up."""
         self.problem = ""
         self.starting = [asyncio.ensure_future(self._start()) for _ in range(count)]
+
+    async def renew(self, count: int, resources: dict[str, float]) -> None:
+        """End all slots and start so many others, which take these resources."""
+        await self.end()
+        self._open(count, resources)
 
     async def ready(self, limit_s: float) -> int:
         """Wait until every slot is up or given up, but not longer than that; how many are up."""
@@ -121,7 +130,7 @@ class Pool:
 
     async def _start(self) -> bool:
         for _ in range(MAX_STARTS):
-            slot = Slot.options(**self.claim).remote(*self.arguments)  # type: ignore[attr-defined]
+            slot = Slot.options(**self.claim).remote(self.resources, *self.arguments)  # type: ignore[attr-defined]
             try:
                 group = await slot.ready.remote()
             except ray.exceptions.RayError as error:

@@ -132,6 +132,7 @@ def serve(loop_config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     mailbox: Mailbox | Letterbox = loop_config["mailbox"]
+    keep_to_share(get_device(), loop_config["gpus"])
     rank = ray.train.get_context().get_world_rank()
     worker = Worker(
         loop_config["trainable"], place(loop_config["folder"]), get_device(), rank, Path(loop_config["scratch"])
@@ -145,6 +146,14 @@ def serve(loop_config: dict[str, Any]) -> None:
             mailbox.answer({"failure": None, "group": ray.util.get_current_placement_group()})
         else:
             mailbox.answer(worker.answer(name, argument))
+
+
+def keep_to_share(device: Any, gpus: float) -> None:
+    """Let a worker on a part of a GPU have that part of its memory: a trial that wants more fails by itself."""
+    if device.type == "cuda" and gpus < 1:
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(gpus, device)
 
 
 def joined(answers: Sequence[Answer | None]) -> Answer:
@@ -183,6 +192,7 @@ class Slot:
                 "trainable": trainable,
                 "folder": folder,
                 "scratch": scratch,
+                "gpus": resources["gpus"],
                 "path": path,
             },
             scaling_config=scaling,

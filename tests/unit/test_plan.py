@@ -19,6 +19,7 @@ from sweeps.plan import (
     earlier_seconds_per_epoch,
     expected_epochs,
     make_plan,
+    needs,
     render,
     seconds_per_epoch,
     sized,
@@ -176,6 +177,12 @@ def test_the_plan_as_the_journal_writes_it():
     assert line["phases"][0]["shares"] == {"baseline": 1, "sobol": 23}
 
 
+def on(nodes, resources):
+    """How many trials with these resources run at a time."""
+    spec = spec_of(resources=resources)
+    return slots_on(nodes, spec, needs(spec, nodes))
+
+
 @pytest.mark.parametrize(
     ("nodes", "resources", "slots"),
     [
@@ -194,23 +201,51 @@ def test_the_plan_as_the_journal_writes_it():
     ],
 )
 def test_how_many_trials_fit(nodes, resources, slots):
-    assert slots_on(nodes, spec_of(resources=resources)) == slots
+    assert on(nodes, resources) == slots
+
+
+@pytest.mark.parametrize(
+    ("nodes", "peak", "gpus", "slots"),
+    [
+        ([{"CPU": 16, "GPU": 0}], 10, 0.0, 16),  # no GPU: none is taken
+        ([{"CPU": 16, "GPU": 2}], None, 1.0, 2),  # not measured yet
+        ([{"CPU": 16, "GPU": 2}], 10, 0.1666, 12),  # 100 / 15 is 6.7
+        ([{"CPU": 4, "GPU": 1}], 10, 0.1666, 4),  # no more than have a CPU
+        ([{"CPU": 99, "GPU": 1}], 1, 0.125, 8),
+        ([{"CPU": 16, "GPU": 2}], 60, 1.0, 2),
+        ([{"CPU": 16, "GPU": 2}], 99, 1.0, 2),
+    ],
+)
+def test_trials_share_a_gpu_by_measured_memory(nodes, peak, gpus, slots):
+    spec = spec_of(resources={"gpus_per_worker": "auto"}, phases=[{"kind": "preflight"}, {"kind": "explore"}])
+    measured = {} if peak is None else {"peak_bytes": peak, "device_bytes": 100}
+    need = needs(spec, nodes, measured)
+    assert need == {"workers": 1, "cpus": 1, "gpus": gpus}
+    assert slots_on(nodes, spec, need) == slots
+
+
+def test_fewer_than_asked_for_at_a_time_is_no_error_where_it_is_measured():
+    resources = {"gpus_per_worker": "auto", "concurrency": 3}
+    spec = spec_of(resources=resources, phases=[{"kind": "preflight"}, {"kind": "explore"}])
+    nodes = [{"CPU": 16, "GPU": 1}]
+    assert slots_on(nodes, spec, needs(spec, nodes)) == 1
+    assert slots_on(nodes, spec, needs(spec, nodes, {"peak_bytes": 10, "device_bytes": 100})) == 3
 
 
 def test_what_can_never_fit_is_refused_with_the_numbers():
     small = [{"CPU": 2, "GPU": 0}, {"CPU": 6, "GPU": 0}]
     with pytest.raises(PlanError) as refused:
-        slots_on(small, spec_of(resources={"cpus_per_worker": 8}))
+        on(small, {"cpus_per_worker": 8})
     assert str(refused.value) == (
         "resources: a trial takes 8 CPUs and 0 GPUs on one node; the largest of 2 nodes has 6 CPUs and 0 GPUs.\n"
         "  Lower cpus_per_worker or gpus_per_worker."
     )
     with pytest.raises(PlanError, match=r"takes 1 CPU and 0\.5 GPUs on one node; .* has 6 CPUs and 0 GPUs"):
-        slots_on(small, spec_of(resources={"gpus_per_worker": 0.5}))
+        on(small, {"gpus_per_worker": 0.5})
     with pytest.raises(PlanError, match="the largest of 0 nodes has 0 CPUs"):
-        slots_on([], spec_of())
+        on([], {})
     with pytest.raises(PlanError) as refused:
-        slots_on(small, spec_of(resources={"cpus_per_worker": 2, "concurrency": 5}))
+        on(small, {"cpus_per_worker": 2, "concurrency": 5})
     assert str(refused.value) == (
         "resources.concurrency: 5 trials at a time were asked for; 4 fit (2 CPUs and 0 GPUs each, on 2 nodes).\n"
         "  Write concurrency: 4, or leave it out."

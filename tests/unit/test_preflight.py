@@ -20,7 +20,7 @@ FIDELITY = Fidelity(epochs=1, data_fraction=1.0, seed=0)
 HEALTHY = {
     "initial_loss": 2.31, "expected_loss": 2.303, "learned_loss": 0.4, "blind_loss": 2.30, "overfit_first": 2.4,
     "overfit_last": 0.01, "without_gradient": [], "non_finite_gradient": [], "seconds_per_epoch": 0.25,
-    "peak_bytes": 300 * 2**20,
+    "peak_bytes": 300 * 2**20, "device_bytes": 8 * 2**30,
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def verdicts(probes):
 def test_a_healthy_network_passes_everything():
     assert set(verdicts(HEALTHY).values()) == {"info"}
     assert list(verdicts(HEALTHY)) == ["initial_loss", "gradients", "overfits_one_batch", "input_independent", "cost"]
-    assert "an epoch over all rows takes 0.25 s; memory peaked at 300 MiB" in judge(HEALTHY)[-1].message
+    assert "an epoch over all rows takes 0.25 s; memory peaked at 300 of 8,192 MiB" in judge(HEALTHY)[-1].message
 
 
 @pytest.mark.parametrize(

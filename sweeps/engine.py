@@ -1,0 +1,88 @@
+"""What phases run on: the sweep's record, its pool of slots, its limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from sweeps.errors import PlanError
+from sweeps.history import Record
+from sweeps.lease import first_line
+from sweeps.plan import Node, make_plan, needs, render, slots_on
+from sweeps.retention import Keeper
+from sweeps.slots import Order
+from sweeps.space import Config
+from sweeps.spec import SweepSpec
+from sweeps.storage import Folder
+
+
+@dataclass
+class Engine:
+    """What a phase runs on: the sweep's record, its pool of slots, its limits."""
+
+    spec: SweepSpec
+    baseline: Config
+    folder: Folder
+    record: Record
+    keeper: Keeper
+    pool: Any
+    pool_name: tuple[str, str]
+    nodes: tuple[Node, ...]
+    slots: int
+    footprint: dict[str, Any]
+    """What a trial of the baseline takes: rows, parameters, bytes; empty for a loop of the user's own."""
+    scratch: Path
+    deadline: float | None = None
+    """Unix seconds at which the budget's wall time is spent."""
+    trial_ended: Callable[[], None] = lambda: None
+    """Called after each trial's end is written."""
+    note: Callable[[str], None] = lambda text: None
+    """Tells the person who watches."""
+
+    def foretell(self, seconds_per_epoch: float, basis: str) -> None:
+        """Make the plan again with a time that was measured, write it and show it."""
+        try:
+            plan = make_plan(self.spec, self.slots, self.footprint, seconds_per_epoch, basis)
+        except PlanError as error:  # it will not fit the budget of hours: go on until that is spent, but say so now
+            self.note(str(error))
+            return
+        self.record.write("plan", **plan.document())
+        self.note(render(plan, self.spec))
+
+    def share(self, peak_bytes: int, device_bytes: int) -> None:
+        """Take up what memory a trial was measured to need; where the spec asks for it, trials then share GPUs.
+
+        No trial may hold a slot.
+        """
+        before = needs(self.spec, self.nodes, self.footprint)
+        self.footprint |= {"peak_bytes": peak_bytes, "device_bytes": device_bytes}
+        now = needs(self.spec, self.nodes, self.footprint)
+        if now == before:
+            return
+        self.footprint["gpus"] = now["gpus"]
+        self.slots = slots_on(self.nodes, self.spec, now)
+        ray.get(self.pool.renew.remote(self.slots, now))
+        each = f"{peak_bytes / 2**20:,.0f} of {device_bytes / 2**20:,.0f} MiB"
+        self.note(f"a trial takes {each}: {now['gpus']:g} of a GPU each, {self.slots} trials at a time")
+
+    def call(self, name: str, order: Order) -> dict[str, Any]:
+        """Have a free slot carry out a command; a slot that is lost over it is an answer with a `failure` too."""
+        try:
+            return dict(ray.get(self.pool.call.remote(name, order)))
+        except ray.exceptions.RayError as error:
+            message = f"its slot was lost: {first_line(error)}"
+            return {"failure": {"kind": "lost", "error": "SlotLost", "message": message}}
+
+    def spent(self) -> str:
+        """Which part of the budget is used up, as a sentence; empty while there is some left."""
+        if self.deadline is not None and time.time() >= self.deadline:
+            return f"the budget of {self.spec.budget.hours:g} hours is spent"
+        limit = self.spec.budget.gpu_hours
+        if limit is not None and self.record.history.gpu_hours >= limit:
+            return f"the budget of {limit:g} GPU-hours is spent"
+        return ""
