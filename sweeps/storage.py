@@ -106,13 +106,13 @@ def opened(folder: Folder) -> tuple[FileSystem, str]:
 
 @lru_cache
 def connected(scheme: str, root: str, options: str) -> FileSystem:
-    """One connection a process to each file system."""
+    """One connection a process to each file system. Raises OSError when it cannot be reached."""
     from pyarrow.fs import FileSystem
 
     uri = f"{scheme}://{root}{options and '?'}{options}"
     try:
         return FileSystem.from_uri(uri)[0]
-    except (ValueError, OSError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
+    except (ValueError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
         mend = "Give a folder, or e.g. s3://bucket/sweeps"
         raise StorageError(f"storage: {uri}: {first_words(error)}. {mend}.") from None
 

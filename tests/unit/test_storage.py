@@ -179,6 +179,13 @@ def test_a_bucket_that_is_not_there_is_told(bucket):
         storage_folder("s3://no-such-bucket/runs")
 
 
+@pytest.mark.slow
+def test_an_object_store_out_of_reach_is_told(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(StorageError, match=r"cannot be reached: .*Are the credentials .* AWS_REGION or AWS_ENDPOINT"):
+        storage_folder(bucket)
+
+
 def test_what_needs_a_local_file_has_one(tmp_path, bucket, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here, there = tmp_path / "runs" / "a", place(bucket) / "team" / "a"
