@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainables import parallel, precision
 from trainables.contract import Config, Fidelity, Session, Trainable, TrainableError
-from trainables.training import Training, load_weights, prepare
+from trainables.training import Training, kept_weights, load_weights, prepare
 
 EVAL_BATCHES = 4
 """An evaluation batch is this many training batches: nothing is kept for a backward pass, so it fits."""
@@ -26,7 +26,7 @@ def evaluate(training: Training, split: str, order: Tensor) -> dict[str, float]:
     The last batch may be smaller and batches count by their rows, so nothing is left out. The sums stay on the device
     until the end: one wait for it, not one a batch.
     """
-    objective, model = training.objective, training.model
+    objective, model = training.objective, training.evaluated
     shared = len(order) >= parallel.world_size() > 1
     mine = order[parallel.rank() :: parallel.world_size()] if shared else order
     sums: dict[str, Tensor] = {}
@@ -57,7 +57,7 @@ def evaluate_split(trainable: Trainable, config: Config, session: Session, split
             f"evaluate_split: the data has no split {split!r}, only {', '.join(training.splits)}. "
             "Give Data a test split, or name another"
         )
-    load_weights(training.model, session.state)
+    load_weights(training.evaluated, kept_weights(session.state))
     rows = training.chosen if split == "train" else torch.arange(len(training.splits[split]))
     return evaluate(training, split, rows)
 
@@ -65,7 +65,7 @@ def evaluate_split(trainable: Trainable, config: Config, session: Session, split
 def load_model(trainable: Trainable, config: Config, fidelity: Fidelity, state: dict[str, Any]) -> nn.Module:
     """The model of a config with a captured state's weights, on the CPU, in eval mode."""
     model = trainable.model(config, trainable.data(config, fidelity))
-    load_weights(model, state)
+    load_weights(model, kept_weights(state))
     return model.eval()
 
 

@@ -1,7 +1,7 @@
 """The hyperparameters that the platform's loop interprets: names, defaults, bounds.
 
 Place in the flow: the first thing `trainables.loop` does with a config is `resolve` it; everything after sees one
-frozen, checked document. All other keys of a config (`width`, `dropout`, `augment` …) belong to the trainable's own
+frozen, checked document. All other keys of a config (`width`, `dropout` …) belong to the trainable's own
 `data` and `model` and are not looked at here.
 
 Optimizers must each be tuned with ranges of their own, so a value may be given for one of them: `sgd.lr` counts only
@@ -45,6 +45,10 @@ class Hyperparameters:
     """Share of all steps, in [0, 1), in which the learning rate rises linearly to its peak."""
     clip_norm: float | None = None
     """Largest total gradient norm, above 0, or None for no clipping."""
+    ema_decay: float = 0.0
+    """In [0, 1): above 0, what is evaluated and kept is an exponential moving average of the weights."""
+    augment: int = 0
+    """Level 0 (none) to 3 of random changes of the training rows, for what kind the rows are (`trainables.augment`)."""
     label_smoothing: float = 0.0
     """In [0, 1); in the default cross-entropy while training, never while evaluating."""
     precision: str = "fp32"
@@ -56,6 +60,8 @@ STANDARD: dict[str, Any] = {field.name: field.default for field in fields(Hyperp
 
 _CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
 
+_WHOLE = ("batch_size", "augment")
+
 # name: (lower bound, is the bound itself allowed, upper bound, never itself allowed)
 _BOUNDS = {
     "lr": (0.0, False, math.inf),
@@ -65,6 +71,8 @@ _BOUNDS = {
     "weight_decay": (0.0, True, math.inf),
     "warmup_fraction": (0.0, True, 1.0),
     "clip_norm": (0.0, False, math.inf),
+    "ema_decay": (0.0, True, 1.0),
+    "augment": (0, True, 4),
     "label_smoothing": (0.0, True, 1.0),
 }
 
@@ -111,10 +119,10 @@ def _checked(name: str, where: str, value: Any) -> Any:
         span = f"{'at least' if low_allowed else 'above'} {low:g}"
         span += f" and below {high:g}" if high < math.inf else ", and finite"
         raise TrainableError(f"config: {where} is {value!r}. It must be {span}")
-    if name != "batch_size":
+    if name not in _WHOLE:
         return number
     if number != int(number):
-        raise TrainableError(f"config: {where} is {value!r}. It must be a whole number of rows")
+        raise TrainableError(f"config: {where} is {value!r}. It must be a whole number")
     return int(number)
 
 

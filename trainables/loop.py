@@ -25,7 +25,7 @@ import torch
 from trainables import optim, parallel, precision, state
 from trainables.contract import Config, Report, Session, Trainable, TrainableError
 from trainables.evaluation import evaluate
-from trainables.training import Training, epoch_batches, load_weights, lr_at, prepare, rows_of, step
+from trainables.training import Training, epoch_batches, kept_weights, load_weights, lr_at, prepare, rows_of, step
 
 FINITE_CHECK_EVERY = 16
 """Steps between two looks at the loss: each look waits for the device, and a non-finite loss stays in the sum."""
@@ -62,6 +62,8 @@ def capture(training: Training, epoch: int) -> dict[str, Any]:
         "optimizer": optim.capture(training.optimizer),
         "rng": parallel.gather(state.capture_rng(training.device)),
     }
+    if training.average is not None:
+        live["average"] = dict(training.average.state_dict())
     if training.scaler is not None:
         live["scaler"] = precision.capture(training.scaler)
     taken: dict[str, Any] = state.snapshot(live)
@@ -76,6 +78,10 @@ def _restore(training: Training, saved: dict[str, Any]) -> int:
         )
     load_weights(training.model, saved)
     optim.restore(training.optimizer, saved["optimizer"])
+    # A state without an average lets it begin at the weights.
+    if training.average is not None:
+        load_weights(training.average.module, kept_weights(saved))
+        training.average.n_averaged.copy_(saved["average"]["n_averaged"] if "average" in saved else torch.tensor(0))
     # A state of another precision has no scale: the scaler then begins at its own, as in a fresh trial.
     if training.scaler is not None and "scaler" in saved:
         precision.restore(training.scaler, saved["scaler"])
@@ -107,6 +113,8 @@ def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], floa
         if taken % FINITE_CHECK_EVERY == 0 and not parallel.total(losses.clone()).isfinite():
             break
     parallel.same_buffers(training.model)
+    if training.average is not None:
+        parallel.same_buffers(training.average.module)
     # Reading the sums waits for the device: only after it is the time the training's.
     loss_sum, norm_sum, steps_skipped = (
         parallel.total(torch.stack((losses, norms, skipped))) / parallel.world_size()

@@ -11,14 +11,17 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables import hyperparameters, optim, parallel, precision
+from trainables.augment import Augmentation
 from trainables.contract import Batch, Config, Fidelity, Trainable, TrainableError
 from trainables.data.rows import Rows, drawn, open_rows, subset
 from trainables.hyperparameters import Hyperparameters
@@ -40,6 +43,10 @@ class Training:
     """Those that require a gradient."""
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None
+    average: AveragedModel | None
+    """The moving average of the model, where the config asks for one."""
+    augmentation: Augmentation | None
+    """Of the training rows while training, never of those that are measured."""
     objective: Objective
     splits: dict[str, Rows]
     """train, val and, where the data has it, test."""
@@ -48,6 +55,11 @@ class Training:
     measured: Tensor
     """Those among them on which the train metrics are measured: as many as validation has, drawn from the seed."""
     steps_per_epoch: int
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is measured, and that is kept: the average, where there is one."""
+        return self.model if self.average is None else self.average.module
 
 
 def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device) -> Training:
@@ -86,6 +98,8 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
         parameters=[p for p in model.parameters() if p.requires_grad],
         optimizer=optim.build(model, hyper),
         scaler=precision.scaler(hyper.precision, device),
+        average=averaged(model, hyper.ema_decay),
+        augmentation=Augmentation(hyper.augment, fidelity.seed) if hyper.augment else None,
         objective=goal,
         splits=splits,
         chosen=chosen,
@@ -104,7 +118,11 @@ def epoch_batches(training: Training, epoch: int) -> Iterator[Batch]:
     batch_size = training.hyper.batch_size
     order = training.chosen[drawn(len(training.chosen), training.fidelity.seed, epoch)]
     rows, size = parallel.own(order[: training.steps_per_epoch * batch_size], batch_size)
-    return training.splits["train"].batches(rows, size)
+    batches = training.splits["train"].batches(rows, size)
+    if training.augmentation is None:
+        return batches
+    changed = partial(training.augmentation, epoch)
+    return ((changed(numbers, x), y) for numbers, (x, y) in zip(rows.split(size), batches, strict=True))
 
 
 def rows_of(training: Training, number: int) -> int:
@@ -140,6 +158,8 @@ def step(training: Training, batch: Batch, lr: float, share: float = 1.0) -> tup
     else:
         scaler.step(optimizer)
         scaler.update()
+    if training.average is not None:
+        training.average.update_parameters(training.model)
     return loss, norm
 
 
@@ -160,6 +180,19 @@ def load_weights(model: nn.Module, saved: dict[str, Any]) -> None:
             f"state: it does not fit {type(model).__name__}: {error}. Build the model from the config of the trial "
             "that saved it"
         ) from error
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
+    """A moving average of the model's weights and buffers, by torch's AveragedModel; None for a decay of 0."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+
+
+def kept_weights(saved: dict[str, Any]) -> dict[str, Any]:
+    """A captured state as one whose model is the one to keep: the average, where there is one."""
+    if "average" not in saved:
+        return saved
+    weights = {name.removeprefix("module."): value for name, value in saved["average"].items() if name != "n_averaged"}
+    return {**saved, "model": weights}
 
 
 def _check(fidelity: Fidelity) -> None:

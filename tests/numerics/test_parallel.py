@@ -38,6 +38,20 @@ class Net:
         return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(config.get("dropout", 0.0)), nn.Linear(16, 2))
 
 
+class Images(Net):
+    """Images and a network without BatchNorm."""
+
+    def data(self, config: Any, fidelity: Fidelity) -> Data:
+        draw = torch.Generator().manual_seed(3)
+        x = torch.randn(101, 1, 6, 6, generator=draw)
+        y = (x[:, 0, :3].sum((1, 2)) > 0).long()
+        return Data((x[:70], y[:70]), (x[70:], y[70:]))
+
+    def model(self, config: Any, data: Data) -> nn.Module:
+        dropout = nn.Dropout(config.get("dropout", 0.0))
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), dropout, nn.Linear(64, 2))
+
+
 class Wild(Net):
     """One row, which one rank alone has, gives a gradient that is beyond fp16 once it is scaled."""
 
@@ -128,6 +142,18 @@ def test_two_processes_give_the_numbers_of_one(pair, more):
         assert torch.equal(ranks[0]["state"]["model"][name], ranks[1]["state"]["model"][name])
 
 
+def test_two_processes_augment_and_average_as_one(pair):
+    config = {**CONFIG, "augment": 3, "ema_decay": 0.9}
+    alone = trained(config, 3, trainable=Images)
+    ranks = pair(trained, config, 3, None, None, Images)
+    for ours, theirs in zip(ranks[0]["reports"], alone["reports"], strict=True):
+        assert results(ours) == pytest.approx(results(theirs), rel=2e-5, abs=1e-7)
+    for kind in ("model", "average"):
+        for name, weights in alone["state"][kind].items():
+            torch.testing.assert_close(ranks[0]["state"][kind][name], weights, rtol=1e-4, atol=1e-6)
+            assert torch.equal(ranks[0]["state"][kind][name], ranks[1]["state"][kind][name])
+
+
 def test_ranks_draw_different_dropout_and_keep_their_own_generator(pair):
     ranks = pair(trained, {**CONFIG, "dropout": 0.5}, 2)
     states = ranks[0]["state"]["rng"]
@@ -137,14 +163,15 @@ def test_ranks_draw_different_dropout_and_keep_their_own_generator(pair):
 
 @pytest.mark.parametrize("more", [{}, {"precision": "fp16"}, {"precision": "bf16", "optimizer": "adamw"}], ids=str)
 def test_a_resumed_pair_ends_with_the_same_bits(pair, more):
-    config = {**CONFIG, "dropout": 0.3, **more}
-    whole = pair(trained, config, 4)
-    half = pair(trained, config, 4, None, 2)[0]["state"]
-    resumed = pair(trained, config, 4, half)
+    config = {**CONFIG, "dropout": 0.3, "augment": 2, "ema_decay": 0.9, **more}
+    whole = pair(trained, config, 4, None, None, Images)
+    half = pair(trained, config, 4, None, 2, Images)[0]["state"]
+    resumed = pair(trained, config, 4, half, None, Images)
     for before, after in zip(whole, resumed, strict=True):
         assert [results(r) for r in after["reports"]] == [results(r) for r in before["reports"][2:]]
-        for name, weights in before["state"]["model"].items():
-            assert torch.equal(after["state"]["model"][name], weights)
+        for kind in ("model", "average"):
+            for name, weights in before["state"][kind].items():
+                assert torch.equal(after["state"][kind][name], weights)
 
 
 def test_an_overflow_on_one_rank_skips_the_step_on_all(pair):

@@ -32,6 +32,21 @@ class Noisy(Dataset):
         return self.x[row] + 0.1 * noise, self.y[row]
 
 
+class Images:
+    """Small images of two kinds of stripes, and a network with BatchNorm and dropout."""
+
+    def data(self, config, fidelity):
+        y = torch.arange(90) % 2
+        x = torch.randn(90, 1, 6, 6, generator=torch.Generator().manual_seed(5))
+        x[y == 0, :, ::2] += 1.0
+        return Data((x[:60], y[:60]), (x[60:], y[60:]))
+
+    def model(self, config, data):
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(64, 2)
+        )
+
+
 class Rings:
     """Two rings in six dimensions, and a network with dropout and a norm that keeps running statistics."""
 
@@ -120,6 +135,18 @@ def test_our_loop_resumes_bit_for_bit(tmp_path, optimizer, precision, as_dataset
     again, resumed = interrupted(trainable, config, after, str(tmp_path))
     assert curve(again) == curve(reports)
     assert_same(resumed, state)
+
+
+@pytest.mark.parametrize("more", [{"augment": 3}, {"ema_decay": 0.8}, {"augment": 2, "ema_decay": 0.9}], ids=str)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_augmentation_and_a_moving_average_resume_bit_for_bit(tmp_path, precision, more):
+    config = {"precision": precision, "lr": 0.01, "batch_size": 16, "schedule": "cosine", **more}
+    reports, state = uninterrupted(Images(), config)
+    again, resumed = interrupted(Images(), config, 2, str(tmp_path))
+    assert curve(again) == curve(reports)
+    assert_same(resumed, state)
+    plain, _ = uninterrupted(Images(), {key: value for key, value in config.items() if key not in more})
+    assert curve(plain) != curve(reports), "it had an effect"
 
 
 def test_the_scale_of_the_gradients_is_part_of_the_state(tmp_path):

@@ -172,6 +172,46 @@ def test_an_epoch_is_the_plain_loop_one_would_write():
     assert reports[0].metrics["grad/norm"] == pytest.approx(sum(norms) / 2, rel=1e-4)
 
 
+def test_the_average_follows_the_weights_and_is_what_is_measured_and_kept():
+    config = {"optimizer": "sgd", "lr": 0.1, "batch_size": 20, "ema_decay": 0.75}
+    trainable = Recorded(train=40)
+    plain = run(Blobs(train=40), {**config, "ema_decay": 0.0}, epochs=1)[1]["model"]
+    reports, state = run(trainable, config, epochs=1)
+    for name, value in plain.items():
+        assert torch.equal(value, state["model"][f"inner.{name}"]), "training itself goes on as without"
+    by_feature = {x[0].item(): (x, y) for x, y in zip(*trainable.data({}, Fidelity(1)).train, strict=True)}
+    torch.manual_seed(0)
+    model = Blobs().model({}, None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    average = None
+    for batch in trainable.rows(training=True):
+        x, y = (torch.stack(part) for part in zip(*(by_feature[value] for value in batch), strict=True))
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        average = weights if average is None else {n: 0.75 * average[n] + 0.25 * w for n, w in weights.items()}
+    kept = load_model(trainable, config, Fidelity(1), state)
+    for name, value in kept.inner.state_dict().items():
+        if value.is_floating_point():  # BatchNorm counts its batches, which nothing reads
+            assert torch.allclose(value, average[name], atol=1e-6), name
+    assert not torch.allclose(kept.inner.state_dict()["0.weight"], plain["0.weight"], atol=1e-3)
+
+    x, y = trainable.data({}, Fidelity(1)).val
+    with torch.no_grad():
+        assert reports[-1].metrics["val/loss"] == pytest.approx(F.cross_entropy(kept(x), y).item(), rel=1e-5)
+    on_val = evaluate_split(trainable, config, Session(Fidelity(1), state=state), "val")
+    assert on_val == {k: v for k, v in reports[-1].metrics.items() if k.startswith("val/")}
+
+
+def test_an_average_begins_at_the_weights_of_a_state_without_one():
+    _, state = run(Blobs(), epochs=1)
+    session = Session(Fidelity(2), state=state)
+    list(train(Blobs(), {"batch_size": 16, "lr": 1e-9, "ema_decay": 0.5}, session))
+    for name in (name for name, _ in Blobs().model({}, None).named_parameters()):
+        assert torch.allclose(session.capture()["average"][f"module.{name}"], state["model"][name], atol=1e-6)
+
+
 def test_the_schedule_runs_over_all_steps_of_the_fidelity():
     # 90 rows, batches of 16: 6 steps an epoch, 12 in all; the last step of epoch 1 is step 5, of epoch 2 step 11.
     reports, _ = run(Blobs(), {"schedule": "linear", "lr": 0.012})

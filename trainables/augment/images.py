@@ -1,0 +1,76 @@
+"""Random changes of images: floats of shape (rows, channels, height, width).
+
+What a level holds follows the practitioners' order, mild geometry first, and leaves out what changes the class of
+common images (a flipped digit is another one).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.augment.draws import Draws
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far each transform may go; 0 leaves it out."""
+
+    shift: float = 0.0
+    """Share of the side, either way; what comes in repeats the border."""
+    rotation: float = 0.0
+    """Degrees, either way."""
+    brightness: float = 0.0
+    """Share by which all pixels are scaled, up or down."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise, in those of the image's pixels."""
+    erasing: float = 0.0
+    """Side of a square set to the row's mean, as a share of the image's (DeVries and Taylor, Cutout, 2017)."""
+
+
+LEVELS = (
+    Strength(),
+    Strength(shift=0.05, brightness=0.1),
+    Strength(shift=0.1, rotation=10.0, brightness=0.2, noise=0.05),
+    Strength(shift=0.15, rotation=20.0, brightness=0.3, noise=0.1, erasing=0.25),
+)
+
+
+def changed(x: Tensor, strength: Strength, draws: Draws) -> Tensor:
+    """The images, each changed by its own draws; the same shape and dtype."""
+    images = x
+    if strength.shift or strength.rotation:
+        images = moved(images, strength, draws)
+    if strength.brightness:
+        images = images * draws.between(1 - strength.brightness, 1 + strength.brightness)[:, None, None, None]
+    if strength.noise:
+        spread = x.std(dim=(1, 2, 3), keepdim=True)
+        images = images + strength.noise * spread * draws.normal(*x.shape[1:])
+    if strength.erasing:
+        images = erased(images, strength.erasing, draws)
+    return images.to(x.dtype)
+
+
+def moved(images: Tensor, strength: Strength, draws: Draws) -> Tensor:
+    """Rotated about the middle, then shifted, with bilinear interpolation."""
+    angle = draws.between(-strength.rotation, strength.rotation) * math.pi / 180
+    # affine_grid counts from -1 to 1 across the image: a share of the side is twice as much there.
+    across, down = (2 * draws.between(-strength.shift, strength.shift) for _ in range(2))
+    rows = torch.stack((angle.cos(), -angle.sin(), across, angle.sin(), angle.cos(), down), dim=1)
+    grid = functional.affine_grid(rows.reshape(-1, 2, 3).to(images.dtype), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def erased(images: Tensor, side: float, draws: Draws) -> Tensor:
+    """With one square of each image set to its mean; the square's middle is anywhere in the image."""
+    inside = []
+    for size in images.shape[2:]:
+        middle = draws.between(0.0, size)[:, None]
+        pixels = torch.arange(size, device=images.device) + 0.5
+        inside.append((pixels - middle).abs() < side * size / 2)
+    square = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+    return torch.where(square, images.mean(dim=(1, 2, 3), keepdim=True), images)
