@@ -6,6 +6,7 @@ lines with the same `History.apply`, incrementally or at once.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweeps.journal import Journal, Line, read
+from sweeps.errors import JournalError, SpecError
+from sweeps.journal import FORMAT, Journal, Line, read
 from sweeps.space import Change, Config, Space
 from sweeps.spec import SweepSpec
 from sweeps.storage import Folder
@@ -167,7 +169,26 @@ class History:
             self.apply(line)
 
     def apply(self, line: Line) -> None:
-        """Fold one line in; kinds that this version does not know are left alone."""
+        """Fold one line in; kinds that this version does not know are left alone.
+
+        Raises JournalError for a line that was written by another version, or that is not what its kind says.
+        """
+        if line.get("kind") == "sweep" and line.get("format") != FORMAT:
+            written = line.get("versions", {}).get("tunewright", "another version")
+            raise JournalError(
+                f"journal: that of {self.folder} is of format {line.get('format')}, this version reads {FORMAT}. "
+                f"Read it with the version that wrote it ({written})."
+            )
+        try:
+            self._fold(line)
+        except (LookupError, TypeError, ValueError, AttributeError, SpecError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise JournalError(
+                f"journal: a line of {self.folder} is no {line.get('kind')} line that this version knows ({why}): "
+                f"{json.dumps(line)[:200]}"
+            ) from error
+
+    def _fold(self, line: Line) -> None:
         kind = line["kind"]
         if kind == "sweep":
             self.header, self.spec, self.end = line, SweepSpec.model_validate(line["spec"]), None

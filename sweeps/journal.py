@@ -3,7 +3,7 @@
 MLflow, the live view, the report and diagnosis read it; none reads another. A line is `{kind, at, …}`, `at` in unix
 seconds, and is never changed once written. Kinds and what they carry besides:
 
-    sweep      name, spec, generation, git, versions, hardware, began       a driver starts, or goes on
+    sweep      format, name, spec, generation, git, versions, hardware, began       a driver starts, or goes on
     plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring
     phase      phase, phase_kind, space, changes, comparison, trials        a phase begins with this space, and why
     trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
@@ -38,6 +38,8 @@ from sweeps.pens import lock, object_name, pen_for
 from sweeps.storage import Folder, RemotePath, files, first_words, lock_file, persistently
 
 Line = dict[str, Any]
+FORMAT = 1
+"""Of the lines, as each driver writes it first; raised when an older version's could be misread."""
 SYNCED = frozenset({"sweep", "plan", "phase", "decision", "failure", "test", "verdict", "end"})
 """Kinds that are on a local disk before the driver goes on; reports and trials follow with the next of them."""
 AWAITED = frozenset({"sweep", "plan", "phase", "test", "verdict"})
@@ -95,7 +97,7 @@ class JournalReader:
             end = data.rfind(b"\n") + 1
             for number, raw in enumerate(data[:end].splitlines(), 1):
                 try:
-                    lines.append(json.loads(raw))
+                    lines.append(parsed(raw))
                 except ValueError as error:
                     where = f"{self.directory / name}, line {number} after byte {offset}"
                     raise JournalError(f"journal: {where} is damaged: {error}") from error
@@ -160,10 +162,18 @@ def read_header(folder: Folder) -> Line | None:
     return None
 
 
+def parsed(raw: bytes) -> Line:
+    """A line from its bytes. Raises ValueError for what is none."""
+    line = json.loads(raw)
+    if not isinstance(line, dict):
+        raise ValueError(f"{line!r} is no object")
+    return line
+
+
 def header_of(raw: bytes, where: Folder) -> Line | None:
     """A journal's first line from its bytes; None while it has no end."""
     try:
-        return dict(json.loads(raw)) if raw.endswith(b"\n") else None
+        return parsed(raw) if raw.endswith(b"\n") else None
     except ValueError as error:
         raise JournalError(f"journal: the first line of {where} is damaged: {error}") from error
 

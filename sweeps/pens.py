@@ -6,6 +6,7 @@ generation, and one whose claim is no longer the newest stops before its next li
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -51,27 +52,31 @@ class FilePen:
     """Appends to one local file."""
 
     def __init__(self, directory: Path) -> None:
+        self._problem: JournalError | None = None
         try:
             directory.mkdir(exist_ok=True)
             self.generation = next_generation(path.name for path in directory.glob("*.jsonl"))
             self.path, self._next = (directory / f"{self.generation + n:04d}-0000.jsonl" for n in (0, 1))
-            self._file = open(self.path, "xb")  # noqa: SIM115  (open for the driver's life)
+            self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115  (open for the driver's life)
         except OSError as error:
             raise JournalError(f"journal: cannot write in {directory}: {error.strerror}") from error
 
     def write(self, line: bytes, durable: bool, awaited: bool) -> None:
         if self._next.exists():
             raise taken_over(self.path.parent)
+        if self._problem:  # what follows a part of a line would make it a damaged one
+            raise self._problem
         try:
-            self._file.write(line)
-            self._file.flush()
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable or awaited:
                 os.fsync(self._file.fileno())
             if not os.fstat(self._file.fileno()).st_nlink:  # the system goes on writing into nowhere
-                raise FileNotFoundError(0, "it was removed")
+                raise FileNotFoundError(errno.ENOENT, "it was removed")
         except OSError as error:
             mend = "Free space or mend the storage, then `sweeps resume`."
-            raise JournalError(f"journal: cannot write {self.path}: {error.strerror}. {mend}") from error
+            self._problem = JournalError(f"journal: cannot write {self.path}: {error.strerror}. {mend}")
+            raise self._problem from error
 
     def once_stored(self, action: Callable[[], None]) -> None:
         action()

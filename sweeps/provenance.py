@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.local import Cluster
 from sweeps.history import Record
+from sweeps.journal import FORMAT
 from sweeps.spec import SweepSpec
 
 
@@ -20,7 +21,7 @@ def header(record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began:
     """Write the journal's first line: what runs, from which code, with which versions, on what."""
     packages = ("torch", "ray", "mlflow", "hyperopt", "pyarrow", "tunewright")
     record.write(
-        "sweep", name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
+        "sweep", format=FORMAT, name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
         generation=record.journal.generation, git=git_state(), versions=dict(versions(packages)),
         hardware={
             "cpus": sum(node["CPU"] for node in cluster.nodes), "gpus": sum(node["GPU"] for node in cluster.nodes),

@@ -312,10 +312,12 @@ class Sweep:
             status, reason = "FAILED", str(error) if isinstance(error, SweepsError) else repr(error)
             raise
         finally:
-            record.write("end", status=status, reason=reason, time=split(record.history, engine.slots))
-            record.close()
-            report = self.report()
-            problem = tracking.finish(child, INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
+            try:
+                with contextlib.closing(record):
+                    record.write("end", status=status, reason=reason, time=split(record.history, engine.slots))
+                report = self.report()
+            finally:  # whatever became of the storage
+                problem = tracking.finish(child, INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
             command, page = tracking.open_command(engine.folder, uri), tracking.page(engine.folder, uri)
             answer = summary(record.history, report=str(report), open_command=command, page=page)
             say(out, answer)

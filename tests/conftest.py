@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from moto.server import ThreadedMotoServer
 
+    from cluster.local import Cluster
+
 os.environ |= {
     "OMP_NUM_THREADS": "1",  # two threads were 2-5 times slower on two shared cores, and sums depend on their number
     "RAY_AUTH_MODE": "disabled",  # Ray's default depends on whether a token lies in the home directory
@@ -47,6 +49,17 @@ def recorded_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from recorded import record
 
     return record(tmp_path_factory.mktemp("recorded") / "recorded-20260101-000000")
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[Cluster]:
+    """A Ray of two CPUs of our own, which `Sweep.run` finds connected; each sweep brings its own pool of slots."""
+    from cluster.local import connect
+
+    cluster = connect()
+    assert cluster.own
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture(scope="session")

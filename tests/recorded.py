@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from sweeps.journal import Journal
+from sweeps.journal import FORMAT, Journal
 from sweeps.space import narrow
 from sweeps.spec import SweepSpec
 
@@ -48,7 +48,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
     journal = Journal(folder)
     space = SPEC.space
     journal.append(
-        "sweep", name=folder.name, spec=SPEC.document(), spec_digest=SPEC.digest, generation=journal.generation,
+        "sweep", format=FORMAT, name=folder.name, spec=SPEC.document(), spec_digest=SPEC.digest, generation=journal.generation,
         git={"commit": "0123abc", "dirty": False}, versions={"torch": "2.13.0", "ray": "2.60.0"},
         hardware={"cpus": 2, "gpus": 0, "slots": 2}, began=journal_time() - 8.0, ready=journal_time() - 1.0,
     )  # fmt: skip

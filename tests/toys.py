@@ -126,3 +126,13 @@ def in_step(config: dict[str, Any], session: Session) -> Iterator[Report]:
         dist.all_reduce(ranks)
         done = epoch
         yield Report(epoch, {"val/loss": loss(config, epoch), "ranks": ranks.item(), "rank": float(dist.get_rank())})
+
+
+def heavy(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """The same as `trial`, with a checkpoint of half a MiB."""
+    done = session.state["epoch"] if session.state else 0
+    session.checkpoint_with(lambda: {"epoch": done, "weights": torch.full((2**17,), float(done))})
+    for epoch in range(done + 1, session.fidelity.epochs + 1):
+        time.sleep(config.get("seconds", 0.0))
+        done = epoch
+        yield Report(epoch, {"val/loss": loss(config, epoch)})

@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 
 from recorded import SPEC, record
+from sweeps.errors import JournalError
 from sweeps.history import History
-from sweeps.journal import Journal, JournalReader, read
+from sweeps.journal import FORMAT, Journal, JournalReader, read
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +169,39 @@ def test_an_unfinished_sweep_runs_and_goes_on_after_its_end_was_written(tmp_path
     with closing(Journal(folder)) as journal:
         journal.append("end", status="INTERRUPTED", reason="ctrl-c")
         assert History.open(folder).status == "INTERRUPTED"
-        journal.append("sweep", spec=SPEC.document(), generation=2, began=1.0, ready=3.0)
+        journal.append("sweep", format=FORMAT, spec=SPEC.document(), generation=2, began=1.0, ready=3.0)
         again = History.open(folder)
         assert again.status == "RUNNING"
         assert [(d.began, d.ready) for d in again.drivers[1:]] == [(1.0, 3.0)]
         assert again.drivers[0].last < again.drivers[1].last
+
+
+def test_a_journal_of_another_version_is_told_not_misread(tmp_path):
+    for written, version, told in ((None, None, "another version"), (FORMAT + 1, "9.1", "9.1")):
+        folder = tmp_path / told
+        folder.mkdir()
+        with closing(Journal(folder)) as journal:
+            journal.append("sweep", format=written, spec={}, versions={"tunewright": version} if version else {})
+        with pytest.raises(JournalError, match=rf"format {written}, this version reads {FORMAT}.*\({told}\)"):
+            History.open(folder)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"kind": "report", "at": 1.0, "trial": "never-seen", "epoch": 1, "metrics": {}},
+        {"kind": "report", "at": 1.0, "trial": "explore-000", "epoch": 1, "metrics": {"val/loss": "low"}},
+        {"kind": "trial", "at": 1.0, "trial": "explore-099"},
+        {"kind": "phase", "at": 1.0, "phase": "explore2", "changes": [], "space": {"lr": {"colour": "red"}}},
+        {"kind": "end", "at": 1.0, "trial": "explore-000"},
+        {"at": 1.0},
+    ],
+    ids=lambda line: f"{line.get('kind')} {line.get('trial', '')}",
+)
+def test_a_line_that_is_not_what_its_kind_says_is_told(recorded_sweep, line):
+    history = History.open(recorded_sweep)
+    with pytest.raises(JournalError, match=rf"a line of {recorded_sweep} is no .* line that this version knows"):
+        history.apply(line)
 
 
 def test_kinds_of_a_later_version_are_left_alone(tmp_path, recorded_sweep, history):

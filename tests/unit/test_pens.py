@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import time
 
 import pytest
@@ -177,6 +178,26 @@ def test_a_lasting_outage_loses_no_line(folder, tmp_path, journal_in, monkeypatc
     assert [line["kind"] for line in read(folder)] == ["sweep", "report", "verdict"]
     with pytest.raises(JournalError):
         journal.close()
+
+
+def test_a_line_that_did_not_fit_is_followed_by_none(tmp_path, journal_in):
+    """The system takes a part of the line, as a full disk does; what is written later would make it damaged."""
+    journal = journal_in(tmp_path)
+    journal.append("sweep")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        with pytest.raises(JournalError, match=r"cannot write .*\. Free space or mend the storage"):
+            journal.append("report", text="x" * 300)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "journal" / "0001-0000.jsonl").stat().st_size == 200, "a part of it"
+    with pytest.raises(JournalError, match="cannot write"):
+        journal.append("end")
+    journal.close()
+    assert [line["kind"] for line in read(tmp_path)] == ["sweep"]
+    journal_in(tmp_path).append("sweep")
+    assert [line["kind"] for line in read(tmp_path)] == ["sweep", "sweep"]
 
 
 def test_a_file_that_was_removed_is_told(tmp_path, journal_in):

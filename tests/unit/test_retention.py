@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps.history import Record
+from sweeps.journal import FORMAT
 from sweeps.retention import MANIFEST, Keeper, kept
 from sweeps.spec import SweepSpec
 from sweeps.storage import files, opened, place, remove
@@ -21,8 +22,8 @@ class Driver:
             trainable="a:b", space={"x": [1, 2]}, metric="m", mode=mode, baseline={"x": 1}, keep_checkpoints=keep
         )
         self.write(
-            "sweep", name=folder.name, spec=spec.document(), spec_digest="", generation=1, git=None, versions={},
-            hardware={}, began=0.0, ready=0.0,
+            "sweep", format=FORMAT, name=folder.name, spec=spec.document(), spec_digest="", generation=1, git=None,
+            versions={}, hardware={}, began=0.0, ready=0.0,
         )  # fmt: skip
         self.space = spec.space.model_dump(mode="json", by_alias=True)
         self.keeper = Keeper(self.record)
