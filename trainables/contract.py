@@ -79,6 +79,7 @@ class Report:
     seconds: float = 0.0
     """Wall seconds that the trial worked in its slot for this epoch, set-up and checkpoint included."""
     done: bool = False
+    """Whether the trial ends with this report, before the fidelity's last epoch."""
     failure: Failure | None = None
 
 

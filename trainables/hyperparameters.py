@@ -18,7 +18,7 @@ from typing import Any
 from trainables.contract import Config, TrainableError
 from trainables.optim import OPTIMIZERS
 from trainables.precision import PRECISIONS
-from trainables.schedules import SCHEDULES
+from trainables.schedules import PLATEAU, SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Hyperparameters:
     """Peak learning rate, above 0; the schedule multiplies it."""
     batch_size: int = 64
     """Rows of an optimizer step, at least 1 and at most the training rows."""
+    accumulate: int = 1
+    """Parts, at least 1, in which the rows of a step go through the model one after the other, to save memory."""
     optimizer: str = "adamw"
     """sgd, adam or adamw."""
     momentum: float = 0.9
@@ -40,11 +42,30 @@ class Hyperparameters:
     weight_decay: float = 0.0
     """At least 0; decoupled in adamw, added to the gradient in sgd and adam; never on norms and biases."""
     schedule: str = "constant"
-    """constant, step, exponential, cosine or linear, over the whole fidelity (see `trainables.schedules`)."""
+    """constant, step, exponential, cosine, linear or one_cycle, over the whole fidelity (see `trainables.schedules`);
+    plateau: lowered when the validation loss stalls, ended at the lowest (see `trainables.stopping`)."""
+    plateau_factor: float = 0.5
+    """In (0, 1): what plateau multiplies the learning rate with."""
+    plateau_patience: int = 2
+    """At least 0: epochs without a better validation loss that plateau waits for."""
+    plateau_floor: float = 0.01
+    """In (0, 1): the share of the peak at which plateau ends the training instead of going lower."""
     warmup_fraction: float = 0.0
     """Share of all steps, in [0, 1), in which the learning rate rises linearly to its peak."""
     clip_norm: float | None = None
     """Largest total gradient norm, above 0, or None for no clipping."""
+    clip_percentile: float | None = None
+    """Clip at this percentile, above 0 and below 100, of the newest gradient norms; None: not."""
+    l1: float = 0.0
+    """At least 0: weight of the sum of absolute weights, matrices and kernels only, beside the loss."""
+    prune_rate: float = 0.0
+    """In [0, 1): share of each matrix that magnitude pruning sets to zero while training (`trainables.pruning`)."""
+    class_weights: str = "none"
+    """none, or balanced: rows of rare classes weigh more in the default cross-entropy while training."""
+    patience: int = 0
+    """At least 0: end after so many epochs without a better validation loss; 0: never."""
+    restore_best: bool = False
+    """Whether a training ends with the weights of the epoch with the best validation loss."""
     ema_decay: float = 0.0
     """In [0, 1): above 0, what is evaluated and kept is an exponential moving average of the weights."""
     augment: int = 0
@@ -58,14 +79,27 @@ class Hyperparameters:
 STANDARD: dict[str, Any] = {field.name: field.default for field in fields(Hyperparameters)}
 """Name -> default of every standard hyperparameter."""
 
-_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
+_CHOICES = {
+    "optimizer": OPTIMIZERS, "schedule": (*SCHEDULES, PLATEAU), "precision": PRECISIONS,
+    "class_weights": ("none", "balanced"),
+}  # fmt: skip
+_OPTIONAL = ("clip_norm", "clip_percentile")
+_YES_OR_NO = ("nesterov", "restore_best")
 
-_WHOLE = ("batch_size", "augment")
+_WHOLE = ("batch_size", "accumulate", "plateau_patience", "patience", "augment")
 
 # name: (lower bound, is the bound itself allowed, upper bound, never itself allowed)
 _BOUNDS = {
     "lr": (0.0, False, math.inf),
     "batch_size": (1, True, math.inf),
+    "accumulate": (1, True, math.inf),
+    "plateau_factor": (0.0, False, 1.0),
+    "plateau_patience": (0, True, math.inf),
+    "plateau_floor": (0.0, False, 1.0),
+    "clip_percentile": (0.0, False, 100.0),
+    "l1": (0.0, True, math.inf),
+    "prune_rate": (0.0, True, 1.0),
+    "patience": (0, True, math.inf),
     "momentum": (0.0, True, 1.0),
     "beta2": (0.0, True, 1.0),
     "weight_decay": (0.0, True, math.inf),
@@ -104,11 +138,11 @@ def resolve(config: Config) -> Hyperparameters:
 def _checked(name: str, where: str, value: Any) -> Any:
     if name in _CHOICES:
         return _choice(name, value)
-    if name == "nesterov":
+    if name in _YES_OR_NO:
         if not isinstance(value, bool):
             raise TrainableError(f"config: {where} is {value!r}. Give true or false")
         return value
-    if name == "clip_norm" and value is None:
+    if name in _OPTIONAL and value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, Real):
         mend = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) else ""

@@ -48,8 +48,13 @@ def train(trainable: Trainable, config: Config, session: Session) -> Iterator[Re
         else:
             metrics |= {"train/loss": training_loss, "val/loss": math.nan}
         done += 1
-        yield Report(done, metrics)
-        if not all(math.isfinite(value) for name, value in metrics.items() if name.startswith(("train/", "val/"))):
+        broken = not all(math.isfinite(v) for name, v in metrics.items() if name.startswith(("train/", "val/")))
+        stalled = not broken and _stalled(training, metrics["val/loss"])
+        last = stalled or done == session.fidelity.epochs
+        if last and training.patience.put_back(training.evaluated):
+            metrics |= _measure(training)
+        yield Report(done, metrics, done=stalled)
+        if broken or stalled:
             return
 
 
@@ -62,6 +67,12 @@ def capture(training: Training, epoch: int) -> dict[str, Any]:
         "optimizer": optim.capture(training.optimizer),
         "rng": parallel.gather(state.capture_rng(training.device)),
     }
+    if training.hyper.clip_percentile is not None:
+        live["clipper"] = training.clipper.capture()
+    if training.plateau is not None:
+        live["plateau"] = training.plateau.capture()
+    if training.hyper.patience or training.hyper.restore_best:
+        live["patience"] = training.patience.capture()
     if training.average is not None:
         live["average"] = dict(training.average.state_dict())
     if training.scaler is not None:
@@ -78,6 +89,12 @@ def _restore(training: Training, saved: dict[str, Any]) -> int:
         )
     load_weights(training.model, saved)
     optim.restore(training.optimizer, saved["optimizer"])
+    # What a state of another config lacks begins afresh.
+    for name, part in (
+        ("clipper", training.clipper), ("plateau", training.plateau), ("patience", training.patience),
+    ):  # fmt: skip
+        if part is not None and name in saved:
+            part.restore(saved[name])
     # A state without an average lets it begin at the weights.
     if training.average is not None:
         load_weights(training.average.module, kept_weights(saved))
@@ -90,6 +107,13 @@ def _restore(training: Training, saved: dict[str, Any]) -> int:
     return int(saved["epoch"])
 
 
+def _stalled(training: Training, loss: float) -> bool:
+    """Whether the training ends because the validation loss has stopped to fall."""
+    patient = training.patience.observe(loss, training.evaluated)
+    lowest = training.plateau is not None and training.plateau.observe(loss)
+    return patient or lowest
+
+
 def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], float]:
     """Train one epoch: its metrics, and the mean loss of its steps."""
     steps = training.steps_per_epoch
@@ -98,6 +122,8 @@ def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], floa
     lr = math.nan
     started = time.perf_counter()
     training.model.train()
+    if training.pruner is not None:
+        training.pruner.begin(epoch)
     for batch in epoch_batches(training, epoch):
         lr = lr_at(training, (epoch - 1) * steps + taken)
         whole = rows_of(training, taken)

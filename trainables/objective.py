@@ -30,18 +30,26 @@ class Objective:
     metrics: Callable[[Any, Batch], Mapping[str, Tensor]]
 
 
-def objective(trainable: Any, hyper: Hyperparameters) -> Objective:
-    """The objective of a trainable. Raises TrainableError when label_smoothing is asked of a loss of the user's."""
+def objective(trainable: Any, hyper: Hyperparameters, targets: Tensor | None = None) -> Objective:
+    """The objective of a trainable, whose training rows have these targets, where they are at hand.
+
+    Raises TrainableError when label_smoothing or class_weights is asked of what has no classes, or a loss of its own.
+    """
     own_loss = getattr(trainable, "loss", None)
     metrics = getattr(trainable, "metrics", None) or default_metrics
     if own_loss is None:
         smoothing = hyper.label_smoothing
-        return Objective(lambda o, b: default_loss(o, b, smoothing), default_loss, metrics)
-    if hyper.label_smoothing > 0:
-        raise TrainableError(
-            f"config: label_smoothing is {hyper.label_smoothing}, but {type(trainable).__name__}.loss replaces the "
-            "cross-entropy that would apply it. Smooth in loss() under a key of your own, or leave it at 0"
-        )
+        weights = None if hyper.class_weights == "none" else balanced(targets)
+        return Objective(lambda o, b: default_loss(o, b, smoothing, weights), default_loss, metrics)
+    for name, value, off in (
+        ("label_smoothing", hyper.label_smoothing, 0),
+        ("class_weights", hyper.class_weights, "none"),
+    ):
+        if value != off:
+            raise TrainableError(
+                f"config: {name} is {value}, but {type(trainable).__name__}.loss replaces the cross-entropy that "
+                f"would apply it. Do so in loss() under a key of your own, or leave it at {off}"
+            )
 
     def checked(output: Any, batch: Batch) -> Tensor:
         value = own_loss(output, batch)
@@ -56,11 +64,31 @@ def objective(trainable: Any, hyper: Hyperparameters) -> Objective:
     return Objective(checked, checked, metrics)
 
 
-def default_loss(output: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy for integer targets, mean squared error for float ones; always computed in float32 or wider."""
+def balanced(targets: Tensor | None) -> Tensor:
+    """A weight for each class, the rarer the larger, whose mean over the rows is 1; 0 for a class without a row."""
+    if targets is None or targets.is_floating_point() or targets.ndim != 1:
+        kind = "not at hand" if targets is None else f"of shape {tuple(targets.shape)}, {targets.dtype}"
+        raise TrainableError(
+            f"config: class_weights is balanced, but the training targets are {kind}. "
+            "Give one class a row (a Dataset: in its attribute `targets`), or leave it at none"
+        )
+    counts = targets.bincount().double()
+    return (len(targets) / (counts > 0).sum() / counts).where(counts > 0, 0.0).float()
+
+
+def default_loss(output: Tensor, batch: Batch, label_smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy for integer targets, mean squared error for float ones; always computed in float32 or wider.
+
+    With `weights` of classes the mean over rows is still one over rows, not over weights: then the means of parts of a
+    batch make up the batch's.
+    """
     target = batch[1]
     if not target.is_floating_point():
-        return F.cross_entropy(_logits(output, target), target, label_smoothing=label_smoothing)
+        logits = _logits(output, target)
+        if weights is None:
+            return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+        rows = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
+        return (rows * weights.to(target.device)[target]).mean()
     if label_smoothing > 0:
         raise TrainableError(
             f"config: label_smoothing is {label_smoothing}, but the targets are floats, which have no labels to "

@@ -81,6 +81,14 @@ def network(model: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
+def unsent(network: nn.Module, unsent: bool) -> contextlib.AbstractContextManager[None]:
+    """The context of a backward pass whose gradients wait for a later one's, instead of being averaged over ranks."""
+    if unsent and isinstance(network, DistributedDataParallel):
+        waiting: contextlib.AbstractContextManager[None] = network.no_sync()
+        return waiting
+    return contextlib.nullcontext()
+
+
 def same_buffers(model: nn.Module) -> None:
     """Give all ranks rank 0's buffers (running statistics), as DDP does before each forward pass of training."""
     if world_size() > 1:

@@ -7,6 +7,7 @@ steps, so that what is foretold is what happens.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Iterator
@@ -17,16 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables import hyperparameters, optim, parallel, precision
 from trainables.augment import Augmentation
+from trainables.clipping import Clipper
 from trainables.contract import Batch, Config, Fidelity, Trainable, TrainableError
 from trainables.data.rows import Rows, drawn, open_rows, subset
 from trainables.hyperparameters import Hyperparameters
 from trainables.objective import Objective, objective
-from trainables.schedules import factor
+from trainables.pruning import Pruner
+from trainables.schedules import PLATEAU, factor
+from trainables.stopping import Patience, Plateau
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Training:
     """The moving average of the model, where the config asks for one."""
     augmentation: Augmentation | None
     """Of the training rows while training, never of those that are measured."""
+    clipper: Clipper
+    pruner: Pruner | None
+    plateau: Plateau | None
+    patience: Patience
     objective: Objective
     splits: dict[str, Rows]
     """train, val and, where the data has it, test."""
@@ -66,7 +73,6 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
     """Seed all generators, then make data, model and optimizer; raises TrainableError for what cannot be trained."""
     _check(fidelity)
     hyper = hyperparameters.resolve(config)
-    goal = objective(trainable, hyper)
     _one_thread()
     _seed(fidelity.seed, device)
     data = trainable.data(config, fidelity)
@@ -86,6 +92,7 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
             f"config: batch_size is {hyper.batch_size}, fewer rows than the {parallel.world_size()} workers. "
             "Raise batch_size, or lower resources.workers"
         )
+    goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen])
     model = trainable.model(config, data).to(device)
     if parallel.rank() > 0:  # the weights are rank 0's; what is drawn from here on is each rank's own
         _seed(np.random.SeedSequence((fidelity.seed, parallel.rank())).generate_state(1).item(), device)
@@ -100,6 +107,12 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
         scaler=precision.scaler(hyper.precision, device),
         average=averaged(model, hyper.ema_decay),
         augmentation=Augmentation(hyper.augment, fidelity.seed) if hyper.augment else None,
+        clipper=Clipper(hyper.clip_norm, hyper.clip_percentile, device),
+        pruner=Pruner(model.parameters(), hyper.prune_rate, fidelity.epochs) if hyper.prune_rate else None,
+        plateau=Plateau(hyper.plateau_factor, hyper.plateau_patience, hyper.plateau_floor)
+        if hyper.schedule == PLATEAU
+        else None,
+        patience=Patience(hyper.patience, hyper.restore_best),
         objective=goal,
         splits=splits,
         chosen=chosen,
@@ -134,7 +147,8 @@ def lr_at(training: Training, number: int) -> float:
     """The learning rate of step `number`, counted from 0 over all epochs of the fidelity."""
     hyper = training.hyper
     total = training.fidelity.epochs * training.steps_per_epoch
-    return hyper.lr * factor(hyper.schedule, number, total, hyper.warmup_fraction)
+    lowered = 1.0 if training.plateau is None else training.plateau.multiplier
+    return hyper.lr * lowered * factor(hyper.schedule, number, total, hyper.warmup_fraction)
 
 
 def step(training: Training, batch: Batch, lr: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -142,33 +156,53 @@ def step(training: Training, batch: Batch, lr: float, share: float = 1.0) -> tup
 
     `share` weighs the loss where several processes have parts of the batch (`parallel.share`).
     """
-    optimizer, scaler, clip_norm = training.optimizer, training.scaler, training.hyper.clip_norm
+    optimizer, scaler = training.optimizer, training.scaler
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     loss = backward(training, batch, share)
     if scaler is not None:
         scaler.unscale_(optimizer)
-    if clip_norm is None:
-        norm = get_total_norm([p.grad for p in training.parameters if p.grad is not None])
-    else:
-        norm = clip_grad_norm_(training.parameters, clip_norm)
+    if training.hyper.l1:
+        penalise(training)
+    norm = training.clipper(training.parameters)
     if scaler is None:
         optimizer.step()
     else:
         scaler.step(optimizer)
         scaler.update()
+    if training.pruner is not None:
+        training.pruner.apply(training.model.parameters())
     if training.average is not None:
         training.average.update_parameters(training.model)
+        if training.pruner is not None:
+            training.pruner.apply(training.average.module.parameters())
     return loss, norm
 
 
 def backward(training: Training, batch: Batch, share: float = 1.0) -> Tensor:
-    """Forward and backward: leaves the gradients (scaled, for fp16) in the parameters and returns the loss."""
-    with precision.autocast(training.hyper.precision, training.device):
-        loss = training.objective.training_loss(training.network(batch[0]), batch) * share
-    (loss if training.scaler is None else training.scaler.scale(loss)).backward()
-    return loss.detach()
+    """Forward and backward, in parts where the config says so.
+
+    Leaves the gradients (scaled, for fp16) in the parameters and returns the loss.
+    """
+    rows = len(batch[1])
+    size = math.ceil(rows / training.hyper.accumulate)
+    total = torch.zeros((), device=training.device)
+    for x, y in zip(batch[0].split(size), batch[1].split(size), strict=True):
+        rows -= len(y)
+        with parallel.unsent(training.network, rows > 0):
+            with precision.autocast(training.hyper.precision, training.device):
+                loss = training.objective.training_loss(training.network(x), (x, y)) * (share * len(y) / len(batch[1]))
+            (loss if training.scaler is None else training.scaler.scale(loss)).backward()
+        total += loss.detach()
+    return total
+
+
+def penalise(training: Training) -> None:
+    """Add the L1 penalty's gradient, the sign of each weight of a matrix, to what is averaged over ranks already."""
+    for parameter in training.parameters:
+        if parameter.grad is not None and parameter.ndim > 1:
+            parameter.grad.add_(parameter.detach().sign(), alpha=training.hyper.l1)
 
 
 def load_weights(model: nn.Module, saved: dict[str, Any]) -> None:

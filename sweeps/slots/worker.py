@@ -119,7 +119,7 @@ class Worker:
         if epoch <= self.epoch:
             raise ValueError(f"epoch {epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1")
         before, self.epoch = self.epoch, epoch
-        done = self.epoch >= self.session.fidelity.epochs
+        done = self.epoch >= self.session.fidelity.epochs or report.done
         if found := non_finite(self.epoch, metrics):
             return {"epoch": self.epoch, "metrics": metrics, "done": True, "failure": found}
         due = done or any(before < due <= epoch for due in self.order.checkpoints)

@@ -8,7 +8,7 @@ Learning Tuning Playbook (https://github.com/google-research/tuning_playbook).
 
 from __future__ import annotations
 
-from sweeps.space.domains import Choice, Domain, Float, PowersOfTwo
+from sweeps.space.domains import Choice, Domain, Float, Int, PowersOfTwo
 
 PLAYBOOK: dict[str, Domain] = {
     "lr": Float(range=(1e-5, 1e-1), scale="log", source="playbook: S1 1e-4…1e-3 and S2 1e-5…1e-2, with margin"),
@@ -21,9 +21,12 @@ PLAYBOOK: dict[str, Domain] = {
     ),
     "dropout": Float(range=(0.1, 0.5), or_zero=True, source="playbook: S1 0.2…0.5; S2: always compare with none"),
     "label_smoothing": Float(range=(0.0, 0.2), source="playbook: usual range 0…0.2"),
+    "l1": Float(range=(1e-7, 1e-4), scale="log", or_zero=True, source="playbook: S2 lists it"),
+    "prune_rate": Float(range=(0.0, 0.9), source="playbook: S2 lists it"),
+    "augment": Int(range=(0, 3), source="playbook: levels, none first"),
     "schedule": Choice(
-        choice=("constant", "step", "cosine", "linear", "exponential"),
-        source="playbook: S1 step and cosine, S2 decay",
+        choice=("constant", "step", "cosine", "linear", "exponential", "plateau", "one_cycle"),
+        source="playbook: S1 step and cosine, S2 decay and on plateau",
     ),
     "warmup_fraction": Float(range=(0.0, 0.1), source="playbook: S1 warmup, as a share of all steps"),
     "activation": Choice(

@@ -142,8 +142,17 @@ def test_two_processes_give_the_numbers_of_one(pair, more):
         assert torch.equal(ranks[0]["state"]["model"][name], ranks[1]["state"]["model"][name])
 
 
-def test_two_processes_augment_and_average_as_one(pair):
-    config = {**CONFIG, "augment": 3, "ema_decay": 0.9}
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"augment": 3, "ema_decay": 0.9},
+        {"accumulate": 3, "l1": 1e-3, "clip_norm": None, "clip_percentile": 50.0, "ema_decay": 0.5},
+        {"class_weights": "balanced", "prune_rate": 0.6, "restore_best": True, "ema_decay": 0.5},
+    ],
+    ids=lambda more: " ".join(more),
+)
+def test_whatever_the_loop_has_is_the_same_on_two_processes(pair, more):
+    config = {**CONFIG, **more}
     alone = trained(config, 3, trainable=Images)
     ranks = pair(trained, config, 3, None, None, Images)
     for ours, theirs in zip(ranks[0]["reports"], alone["reports"], strict=True):

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from trainables.contract import Data, Fidelity, Session, TrainableError
 from trainables.evaluation import evaluate_split, load_model
+from trainables.hyperparameters import resolve
 from trainables.loop import train
+from trainables.objective import objective
 from unit.trainable_helpers import Blobs, Line
 
 KEYS = {
@@ -202,6 +204,113 @@ def test_the_average_follows_the_weights_and_is_what_is_measured_and_kept():
         assert reports[-1].metrics["val/loss"] == pytest.approx(F.cross_entropy(kept(x), y).item(), rel=1e-5)
     on_val = evaluate_split(trainable, config, Session(Fidelity(1), state=state), "val")
     assert on_val == {k: v for k, v in reports[-1].metrics.items() if k.startswith("val/")}
+
+
+@pytest.mark.parametrize("parts", [2, 3, 16])
+def test_rows_in_parts_give_the_step_of_the_whole_batch(parts):
+    """But for BatchNorm, which sees the rows of a part."""
+    plain, whole = run(Line(), {"optimizer": "sgd"})
+    reports, state = run(Line(), {"optimizer": "sgd", "accumulate": parts})
+    for name, value in whole["model"].items():
+        assert torch.allclose(state["model"][name], value, atol=1e-6), name
+    assert [r.metrics["grad/norm"] for r in reports] == pytest.approx([r.metrics["grad/norm"] for r in plain], rel=1e-4)
+
+
+def test_the_l1_penalty_pulls_matrices_towards_zero_and_is_not_in_the_reported_loss():
+    config = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.1, "batch_size": 40}
+    _plain, free = run(Blobs(train=40), config, epochs=1)
+    torch.manual_seed(0)
+    begun = Blobs().model({}, None).state_dict()
+    _, pulled = run(Blobs(train=40), {**config, "l1": 0.05}, epochs=1)
+    for name, value in begun.items():
+        if not name.endswith(("weight", "bias")):
+            continue
+        pull = 0.1 * 0.05 * value.sign() if value.ndim > 1 else torch.zeros_like(value)
+        assert torch.allclose(pulled["model"][name], free["model"][name] - pull, atol=1e-6), name
+
+
+def test_pruned_weights_are_zero_at_the_end_and_in_the_average():
+    _, state = run(Blobs(), {"prune_rate": 0.5, "ema_decay": 0.9}, epochs=4)
+    for kind, prefix in (("model", ""), ("average", "module.")):
+        matrices = [value for name, value in state[kind].items() if value.ndim > 1 and name.startswith(prefix)]
+        assert matrices
+        assert all(float((m == 0).double().mean()) == pytest.approx(0.5, abs=0.03) for m in matrices)
+
+
+class Rare(Blobs):
+    """Blobs of which one class has few rows."""
+
+    def data(self, config, fidelity):
+        data = super().data(config, fidelity)
+        x, y = data.train
+        kept = (y > 0) | (torch.arange(len(y)) % 8 == 0)
+        return Data((x[kept], y[kept]), data.val)
+
+
+def test_balanced_classes_weigh_alike_whatever_their_rows():
+    data = Rare().data({}, None)
+    goal = objective(Rare(), resolve({"class_weights": "balanced"}), data.train[1])
+    logits, classes = torch.randn(len(data.train[1]), 3), data.train[1]
+    rows = F.cross_entropy(logits, classes, reduction="none")
+    means = [rows[classes == k].mean() for k in classes.unique()]
+    assert float(goal.training_loss(logits, data.train)) == pytest.approx(float(sum(means) / len(means)), rel=1e-5)
+    assert float(goal.loss(logits, data.train)) == pytest.approx(float(rows.mean()), rel=1e-5)
+
+
+def test_class_weights_need_classes():
+    with pytest.raises(TrainableError, match=r"class_weights is balanced, but the training targets are of shape"):
+        run(Line(), {"class_weights": "balanced"})
+
+
+class Stalls(Blobs):
+    """One whose validation loss is given, epoch by epoch; the model's weights tell which epoch it is."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.losses = losses
+
+    def model(self, config, data):
+        class Counter(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.zeros(2, 2))
+                self.register_buffer("epochs", torch.tensor(0))
+
+            def train(self, mode=True):
+                if mode and not self.training:
+                    self.epochs += 1
+                return super().train(mode)
+
+            def forward(self, x):
+                return x[:, :1] * 0 + self.weight.sum() * 0 + self.epochs
+
+        return Counter().eval()
+
+    def loss(self, output, batch):
+        return output.mean() * 0 + self.losses[int(output[0]) - 1]
+
+    def metrics(self, output, batch):
+        return {}
+
+
+def test_patience_ends_the_trial_with_its_best_weights():
+    losses = [5.0, 3.0, 4.0, 4.0, 4.0, 1.0]
+    reports, state = run(Stalls(losses), {"patience": 3, "restore_best": True}, epochs=6)
+    assert [r.metrics["val/loss"] for r in reports] == [5.0, 3.0, 4.0, 4.0, 3.0], "the last is that of the best weights"
+    assert [r.done for r in reports] == [False] * 4 + [True]
+    assert int(state["model"]["epochs"]) == 2
+    reports, state = run(Stalls(losses), {"restore_best": True}, epochs=5)
+    assert [r.metrics["val/loss"] for r in reports] == [5.0, 3.0, 4.0, 4.0, 3.0], "also at the fidelity's end"
+    reports, state = run(Stalls(losses), {"patience": 3}, epochs=6)
+    assert [r.metrics["val/loss"] for r in reports] == [5.0, 3.0, 4.0, 4.0, 4.0]
+    assert int(state["model"]["epochs"]) == 5
+
+
+def test_a_plateau_lowers_the_rate_and_ends_the_trial():
+    config = {"schedule": "plateau", "plateau_patience": 0, "plateau_factor": 0.1, "plateau_floor": 0.05, "lr": 0.5}
+    reports, _ = run(Stalls([1.0] * 9), config, epochs=9)
+    assert [r.metrics["hp/lr"] for r in reports] == pytest.approx([0.5, 0.5, 0.05, 0.025])
+    assert [r.done for r in reports] == [False, False, False, True]
 
 
 def test_an_average_begins_at_the_weights_of_a_state_without_one():

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from trainables.schedules import SCHEDULES, factor
 
@@ -21,14 +22,27 @@ def test_every_schedule_without_warmup(schedule, values):
     assert [factor(schedule, s, 6) for s in range(6)] == pytest.approx(values, rel=1e-5)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", sorted({*SCHEDULES, "plateau"} - {"one_cycle"}))
 def test_warmup_rises_evenly_to_the_peak_and_the_decay_follows(schedule):
     values = [factor(schedule, s, 20, warmup_fraction=0.2) for s in range(20)]
     assert values[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert values[4:] == pytest.approx([factor(schedule, s, 16) for s in range(16)])
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("warmup", "rise"), [(0.0, 30), (0.1, 10)])
+def test_one_cycle_is_torchs_up_to_its_last_division(warmup, rise):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0, momentum=0.9)
+    # Torch counts from the first step to the last, ours from a step to where the next would be.
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, total_steps=101, pct_start=(rise + 1) / 101, final_div_factor=1e9, cycle_momentum=False
+    )
+    for step in range(100):
+        assert factor("one_cycle", step, 100, warmup) == pytest.approx(theirs.get_last_lr()[0], abs=1e-6)
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "plateau"])
 @pytest.mark.parametrize("total", [1, 2, 7, 1000])
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.99])
 def test_every_step_has_a_rate_above_zero_and_the_peak_is_reached(schedule, total, warmup):
