@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.augment.mixing import Mixed, Mixing
 from trainables.contract import Batch, TrainableError
 from trainables.hyperparameters import Hyperparameters
 
@@ -30,10 +31,13 @@ class Objective:
     metrics: Callable[[Any, Batch], Mapping[str, Tensor]]
 
 
-def objective(trainable: Any, hyper: Hyperparameters, targets: Tensor | None = None) -> Objective:
+def objective(
+    trainable: Any, hyper: Hyperparameters, targets: Tensor | None = None, mixing: Mixing | None = None
+) -> Objective:
     """The objective of a trainable, whose training rows have these targets, where they are at hand.
 
-    Raises TrainableError when label_smoothing or class_weights is asked of what has no classes, or a loss of its own.
+    Raises TrainableError when label_smoothing, class_weights or mixing is asked of what has no classes, or a loss of
+    its own.
     """
     own_loss = getattr(trainable, "loss", None)
     metrics = getattr(trainable, "metrics", None) or default_metrics
@@ -41,15 +45,15 @@ def objective(trainable: Any, hyper: Hyperparameters, targets: Tensor | None = N
         smoothing = hyper.label_smoothing
         weights = None if hyper.class_weights == "none" else balanced(targets)
         return Objective(lambda o, b: default_loss(o, b, smoothing, weights), default_loss, metrics)
-    for name, value, off in (
-        ("label_smoothing", hyper.label_smoothing, 0),
-        ("class_weights", hyper.class_weights, "none"),
-    ):
-        if value != off:
-            raise TrainableError(
-                f"config: {name} is {value}, but {type(trainable).__name__}.loss replaces the cross-entropy that "
-                f"would apply it. Do so in loss() under a key of your own, or leave it at {off}"
-            )
+    asked = {
+        "label_smoothing": hyper.label_smoothing > 0, "class_weights": hyper.class_weights != "none",
+        "augment_mixup or augment_cutmix": mixing is not None,
+    }  # fmt: skip
+    for name in (name for name, set_ in asked.items() if set_):
+        raise TrainableError(
+            f"config: {name} is set, but {type(trainable).__name__}.loss replaces the default loss, which would apply "
+            "it. Do so in loss() under a key of your own, or leave it out"
+        )
 
     def checked(output: Any, batch: Batch) -> Tensor:
         value = own_loss(output, batch)
@@ -83,17 +87,14 @@ def default_loss(output: Tensor, batch: Batch, label_smoothing: float = 0.0, wei
     batch make up the batch's.
     """
     target = batch[1]
+    if isinstance(target, Mixed):
+        first, second = (_row_losses(output, part, label_smoothing, weights) for part in target[:2])
+        return (target.weight * first + (1 - target.weight) * second).mean()
+    if weights is not None:
+        return _row_losses(output, target, label_smoothing, weights).mean()
     if not target.is_floating_point():
-        logits = _logits(output, target)
-        if weights is None:
-            return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
-        rows = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
-        return (rows * weights.to(target.device)[target]).mean()
-    if label_smoothing > 0:
-        raise TrainableError(
-            f"config: label_smoothing is {label_smoothing}, but the targets are floats, which have no labels to "
-            "smooth. Leave it at 0, or give integer targets"
-        )
+        return F.cross_entropy(_logits(output, target), target, label_smoothing=label_smoothing)
+    _refuse_smoothing(label_smoothing)
     return F.mse_loss(_prediction(output, target), target)
 
 
@@ -103,6 +104,23 @@ def default_metrics(output: Tensor, batch: Batch) -> dict[str, Tensor]:
     if target.is_floating_point():
         return {"mae": F.l1_loss(_prediction(output, target), target)}
     return {"accuracy": (_logits(output, target).argmax(1) == target).float().mean()}
+
+
+def _row_losses(output: Tensor, target: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
+    """The default loss of each row, of shape (rows,)."""
+    if target.is_floating_point():
+        _refuse_smoothing(label_smoothing)
+        return F.mse_loss(_prediction(output, target), target, reduction="none").reshape(len(target), -1).mean(1)
+    rows = F.cross_entropy(_logits(output, target), target, label_smoothing=label_smoothing, reduction="none")
+    return rows if weights is None else rows * weights.to(target.device)[target]
+
+
+def _refuse_smoothing(label_smoothing: float) -> None:
+    if label_smoothing > 0:
+        raise TrainableError(
+            f"config: label_smoothing is {label_smoothing}, but the targets are floats, which have no labels to "
+            "smooth. Leave it at 0, or give integer targets"
+        )
 
 
 def _logits(output: Tensor, target: Tensor) -> Tensor:

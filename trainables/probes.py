@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from trainables.augment import PREFIX
 from trainables.contract import Batch, Config, Fidelity, Trainable
 from trainables.footprint import CPU, seconds_per_epoch
 from trainables.training import Training, epoch_batches, prepare
@@ -70,7 +71,8 @@ def probe(
     trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU, limit_s: float = 20.0
 ) -> Probes:
     """Probe a config. Takes up to about `limit_s` seconds, besides the time to load data and make models."""
-    plain = {**config, **{key: off for key in config if (off := OFF.get(key.rpartition(".")[2])) is not None}}
+    off = {key: value for key in config if (value := OFF.get(key.rpartition(".")[2])) is not None}
+    plain = {**config, **off, **{key: 0 for key in config if key.startswith(PREFIX)}}
     share = limit_s / 10
     training = prepare(trainable, plain, fidelity, device)
     rows = training.chosen[torch.linspace(0, len(training.chosen) - 1, MEASURED_ROWS).long().unique()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables import hyperparameters, optim, parallel, precision
-from trainables.augment import Augmentation
+from trainables.augment import Augmentation, augmentation
+from trainables.augment.mixing import Mixed, Mixing
 from trainables.clipping import Clipper
 from trainables.contract import Batch, Config, Fidelity, Trainable, TrainableError
 from trainables.data.rows import Rows, drawn, open_rows, subset
@@ -50,6 +51,7 @@ class Training:
     """The moving average of the model, where the config asks for one."""
     augmentation: Augmentation | None
     """Of the training rows while training, never of those that are measured."""
+    mixing: Mixing | None
     clipper: Clipper
     pruner: Pruner | None
     plateau: Plateau | None
@@ -92,7 +94,8 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
             f"config: batch_size is {hyper.batch_size}, fewer rows than the {parallel.world_size()} workers. "
             "Raise batch_size, or lower resources.workers"
         )
-    goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen])
+    changes, mixing = augmentation(config, hyper.augment, fidelity.seed)
+    goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen], mixing)
     model = trainable.model(config, data).to(device)
     if parallel.rank() > 0:  # the weights are rank 0's; what is drawn from here on is each rank's own
         _seed(np.random.SeedSequence((fidelity.seed, parallel.rank())).generate_state(1).item(), device)
@@ -106,7 +109,8 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
         optimizer=optim.build(model, hyper),
         scaler=precision.scaler(hyper.precision, device),
         average=averaged(model, hyper.ema_decay),
-        augmentation=Augmentation(hyper.augment, fidelity.seed) if hyper.augment else None,
+        augmentation=changes,
+        mixing=mixing,
         clipper=Clipper(hyper.clip_norm, hyper.clip_percentile, device),
         pruner=Pruner(model.parameters(), hyper.prune_rate, fidelity.epochs) if hyper.prune_rate else None,
         plateau=Plateau(hyper.plateau_factor, hyper.plateau_patience, hyper.plateau_floor)
@@ -132,10 +136,29 @@ def epoch_batches(training: Training, epoch: int) -> Iterator[Batch]:
     order = training.chosen[drawn(len(training.chosen), training.fidelity.seed, epoch)]
     rows, size = parallel.own(order[: training.steps_per_epoch * batch_size], batch_size)
     batches = training.splits["train"].batches(rows, size)
-    if training.augmentation is None:
-        return batches
-    changed = partial(training.augmentation, epoch)
-    return ((changed(numbers, x), y) for numbers, (x, y) in zip(rows.split(size), batches, strict=True))
+    if training.augmentation is not None:
+        batches = augmented(batches, rows.split(size), partial(training.augmentation, epoch))
+    if training.mixing is not None:
+        partners = training.mixing.partners(epoch, rows, training.chosen)
+        others = training.splits["train"].batches(partners, size)
+        if training.augmentation is not None:
+            others = augmented(others, partners.split(size), partial(training.augmentation, epoch))
+        batches = mixed(batches, others, rows.split(size), partial(training.mixing, epoch))
+    return batches
+
+
+def augmented(batches: Iterable[Batch], rows: Iterable[Tensor], change: Callable[..., Tensor]) -> Iterator[Batch]:
+    """The batches of those rows, their inputs changed."""
+    for numbers, (x, y) in zip(rows, batches, strict=True):
+        yield change(numbers, x), y
+
+
+def mixed(
+    batches: Iterable[Batch], others: Iterable[Batch], rows: Iterable[Tensor], mix: Callable[..., Any]
+) -> Iterator[Any]:
+    """The batches of those rows, mixed with others."""
+    for numbers, (x, y), other in zip(rows, batches, others, strict=True):
+        yield mix(numbers, x, y, other)
 
 
 def rows_of(training: Training, number: int) -> int:
@@ -185,17 +208,25 @@ def backward(training: Training, batch: Batch, share: float = 1.0) -> Tensor:
 
     Leaves the gradients (scaled, for fp16) in the parameters and returns the loss.
     """
-    rows = len(batch[1])
-    size = math.ceil(rows / training.hyper.accumulate)
+    whole = left = len(batch[0])
     total = torch.zeros((), device=training.device)
-    for x, y in zip(batch[0].split(size), batch[1].split(size), strict=True):
-        rows -= len(y)
-        with parallel.unsent(training.network, rows > 0):
+    for x, y in in_parts(batch, math.ceil(whole / training.hyper.accumulate)):
+        left -= len(x)
+        with parallel.unsent(training.network, left > 0):
             with precision.autocast(training.hyper.precision, training.device):
-                loss = training.objective.training_loss(training.network(x), (x, y)) * (share * len(y) / len(batch[1]))
+                loss = training.objective.training_loss(training.network(x), (x, y)) * (share * len(x) / whole)
             (loss if training.scaler is None else training.scaler.scale(loss)).backward()
         total += loss.detach()
     return total
+
+
+def in_parts(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch in parts of at most so many rows."""
+    x, y = batch
+    if isinstance(y, Mixed):
+        yield from zip(x.split(size), map(Mixed._make, zip(*(t.split(size) for t in y), strict=True)), strict=True)
+    else:
+        yield from zip(x.split(size), y.split(size), strict=True)
 
 
 def penalise(training: Training) -> None:

@@ -146,6 +146,7 @@ def test_two_processes_give_the_numbers_of_one(pair, more):
     "more",
     [
         {"augment": 3, "ema_decay": 0.9},
+        {"augment": 1, "augment_mixup": 0.4, "augment_cutmix": 0.3, "accumulate": 2, "ema_decay": 0.5},
         {"accumulate": 3, "l1": 1e-3, "clip_norm": None, "clip_percentile": 50.0, "ema_decay": 0.5},
         {"class_weights": "balanced", "prune_rate": 0.6, "restore_best": True, "ema_decay": 0.5},
     ],

@@ -139,7 +139,7 @@ def test_our_loop_resumes_bit_for_bit(tmp_path, optimizer, precision, as_dataset
 
 
 KNOBS = [
-    {"augment": 3},
+    {"augment": 3, "augment_mixup": 0.4, "augment_cutmix": 0.3},
     {"ema_decay": 0.8},
     {"augment": 2, "ema_decay": 0.9, "prune_rate": 0.5},
     {"schedule": "plateau", "plateau_patience": 0, "plateau_factor": 0.3, "plateau_floor": 0.01},

@@ -444,7 +444,7 @@ def made(**methods):
 @pytest.mark.parametrize(
     ("trainable", "config", "message"),
     [
-        (made(loss=lambda o, b: o.sum()), {"label_smoothing": 0.1}, r"Made\.loss replaces the cross-entropy"),
+        (made(loss=lambda o, b: o.sum()), {"label_smoothing": 0.1}, r"Made\.loss replaces the default loss"),
         (made(loss=lambda o, b: o.sum(1)), {}, r"Made\.loss returned of shape \(16,\), not a scalar"),
         (made(loss=lambda o, b: 1.0), {}, r"Made\.loss returned float, not a scalar"),
         (made(metrics=lambda o, b: {"loss": o.mean()}), {}, r"metrics\(\) returned a 'loss'"),
