@@ -54,6 +54,8 @@ class Data:
     train: Any
     val: Any
     test: Any = None
+    synonyms: Tensor | None = None
+    """Of texts: the table of `models.text.Tokenizer.synonyms`, for `augment_synonyms`."""
 
 
 @dataclass(frozen=True)

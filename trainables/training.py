@@ -94,7 +94,7 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
             f"config: batch_size is {hyper.batch_size}, fewer rows than the {parallel.world_size()} workers. "
             "Raise batch_size, or lower resources.workers"
         )
-    changes, mixing = augmentation(config, hyper.augment, fidelity.seed)
+    changes, mixing = augmentation(config, hyper.augment, fidelity.seed, data.synonyms)
     goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen], mixing)
     model = trainable.model(config, data).to(device)
     if parallel.rank() > 0:  # the weights are rank 0's; what is drawn from here on is each rank's own

@@ -10,7 +10,8 @@ from torch import nn
 
 from trainables.contract import Fidelity, Session, TrainableError, resolve
 from trainables.examples.digits import Digits
-from trainables.models.cnn import ACTIVATIONS, NORMS, Cnn
+from trainables.models.cnn import Cnn
+from trainables.models.layers import ACTIVATIONS, NORMS
 
 EXAMPLES = Path(__file__).parents[2] / "sweeps" / "examples"
 
@@ -79,7 +80,7 @@ def test_width_depth_and_dropout_are_what_they_say():
     ("config", "message"),
     [
         ({"activation": "tanh"}, "activation 'tanh' is unknown. Choose relu"),
-        ({"norm": "layer"}, "norm 'layer' is unknown. Choose batch"),
+        ({"norm": "instance"}, "norm 'instance' is unknown. Choose batch"),
         ({"width": 0}, "width 0"),
         ({"dropout": 1.0}, "dropout 1.0"),
     ],

@@ -41,6 +41,7 @@ class Augmentation:
     level: int
     single: dict[str, float]
     seed: int
+    synonyms: Tensor | None = None
 
     def __call__(self, epoch: int, rows: Tensor, x: Tensor) -> Tensor:
         """The inputs `x` of the training rows of the numbers `rows`, as they are seen in an epoch.
@@ -59,11 +60,16 @@ class Augmentation:
             mend = f"For {kind} there are {', '.join(PREFIX + name for name in sorted({*known, *MIXES}))}"
             raise TrainableError(f"config: {PREFIX}{strange[0]} changes nothing of {kind}. {mend}")
         strength = replace(module.LEVELS[self.level], **self.single)
-        changed: Tensor = module.changed(x, strength, Draws(self.seed, epoch, rows.to(x.device)))
+        draws = Draws(self.seed, epoch, rows.to(x.device))
+        if module is text:
+            return text.changed(x, strength, draws, self.synonyms)
+        changed: Tensor = module.changed(x, strength, draws)
         return changed
 
 
-def augmentation(config: Config, level: int, seed: int) -> tuple[Augmentation | None, Mixing | None]:
+def augmentation(
+    config: Config, level: int, seed: int, synonyms: Tensor | None = None
+) -> tuple[Augmentation | None, Mixing | None]:
     """What a config asks for: changes of rows, and mixing of pairs. Raises TrainableError for a key nobody reads."""
     every = {name for module in KINDS.values() for field in fields(module.Strength) for name in [field.name]}
     found = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
@@ -74,7 +80,9 @@ def augmentation(config: Config, level: int, seed: int) -> tuple[Augmentation | 
         check(name, value)
     mixes = {name: float(found.pop(name)) for name in MIXES if name in found}
     single = {name: float(value) for name, value in found.items()}
-    changes = Augmentation(level, single, seed) if level or any(single.values()) else None
+    if single.get("synonyms") and synonyms is None:
+        raise TrainableError("config: augment_synonyms is set, but data() gives no table. Give Data(synonyms=…)")
+    changes = Augmentation(level, single, seed, synonyms) if level or any(single.values()) else None
     return changes, Mixing(**mixes, seed=seed) if any(mixes.values()) else None
 
 

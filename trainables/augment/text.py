@@ -17,18 +17,29 @@ PADDING, UNKNOWN, END = 0, 1, 2
 class Strength:
     """How far each transform may go; 0 leaves it out."""
 
+    synonyms: float = 0.0
+    """Share of the words that are replaced by a synonym, of those that have one."""
     dropout: float = 0.0
     """Share of the words that become unknown."""
     order: float = 0.0
     """Share of the texts whose sentences come in another order."""
 
 
-LEVELS = (Strength(), Strength(dropout=0.05), Strength(dropout=0.1, order=0.25), Strength(dropout=0.2, order=0.5))
+LEVELS = (
+    Strength(),
+    Strength(synonyms=0.05, dropout=0.05),
+    Strength(synonyms=0.1, dropout=0.1, order=0.25),
+    Strength(synonyms=0.2, dropout=0.2, order=0.5),
+)
 
 
-def changed(x: Tensor, strength: Strength, draws: Draws) -> Tensor:
-    """The texts, each changed by its own draws; the same shape and dtype."""
+def changed(x: Tensor, strength: Strength, draws: Draws, synonyms: Tensor | None = None) -> Tensor:
+    """The texts, each changed by its own draws; the same shape and dtype. `synonyms`: a table, a row for each token."""
     tokens = x
+    if strength.synonyms and synonyms is not None:
+        chosen = (draws.uniform(x.shape[1]) * synonyms.shape[1]).long()
+        other = synonyms.to(x.device)[tokens, chosen]
+        tokens = torch.where(draws.uniform(x.shape[1]) < strength.synonyms, other, tokens)
     if strength.order:
         other = reordered(tokens, draws)
         tokens = torch.where(draws.uniform()[:, None] < strength.order, other, tokens)

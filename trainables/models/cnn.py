@@ -1,6 +1,6 @@
 """A small convolutional network by config.
 
-Place in the flow: a trainable's `model(config, data)` builds it. 3x3 convolutions of stride 1 throughout, which beat
+Place in the flow: a trainable's `model(config, data)` builds it. 3x3 convolutions of stride 1 by default, which beat
 larger kernels at equal cost, in residual blocks, so that depth can be searched without the first layers starving; a
 global average pool makes it work for any image size from 1x1.
 """
@@ -10,15 +10,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from trainables.contract import TrainableError
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU}
-NORMS = ("batch", "group", "none")
-MAX_GROUPS = 8
+from trainables.models import layers
 
 
 class Cnn(nn.Module):
     """Stem, `depth` residual blocks of `width` channels, average pool, dropout, linear.
 
+    With a `stride` above 1 every second block makes the image so many times smaller and the network twice as wide.
     Raises TrainableError for an unknown activation or norm, and for sizes that make no network.
     """
 
@@ -31,20 +29,24 @@ class Cnn(nn.Module):
         activation: str = "relu",
         norm: str = "batch",
         dropout: float = 0.0,
+        kernel: int = 3,
+        stride: int = 1,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise TrainableError(f"config: activation {activation!r} is unknown. Choose {', '.join(ACTIVATIONS)}")
-        if norm not in NORMS:
-            raise TrainableError(f"config: norm {norm!r} is unknown. Choose {', '.join(NORMS)}")
-        if width < 1 or depth < 0 or not 0 <= dropout < 1:
-            raise TrainableError(
-                f"config: width {width}, depth {depth}, dropout {dropout} make no network. "
-                "Give width of at least 1, depth of at least 0, dropout in [0, 1)"
-            )
-        act = ACTIVATIONS[activation]
-        self.stem = nn.Sequential(*_convolution(channels_in, width, norm), act())
-        self.blocks = nn.Sequential(*(Block(width, norm, act) for _ in range(depth)))
+        layers.check(dropout, width=(width, 1), depth=(depth, 0), kernel=(kernel, 1), stride=(stride, 1))
+        if kernel % 2 == 0:
+            raise TrainableError(f"config: kernel {kernel} has no middle. Give an odd number")
+        act = layers.activation(activation)
+        self.stem = nn.Sequential(*_convolution(channels_in, width, norm, kernel), act())
+        blocks: list[nn.Module] = []
+        for number in range(depth):
+            step = stride if number % 2 else 1
+            out = width * 2 if step > 1 else width
+            body = [*_convolution(width, out, norm, kernel, step), act(), *_convolution(out, out, norm, kernel)]
+            shortcut = nn.Identity() if step == 1 else nn.Sequential(*_convolution(width, out, norm, 1, step))
+            blocks.append(layers.Residual(nn.Sequential(*body), shortcut, act()))
+            width = out
+        self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
 
@@ -54,25 +56,7 @@ class Cnn(nn.Module):
         return logits
 
 
-class Block(nn.Module):
-    """Two convolutions and a shortcut around them."""
-
-    def __init__(self, width: int, norm: str, act: type[nn.Module]) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*_convolution(width, width, norm), act(), *_convolution(width, width, norm))
-        self.act = act()
-
-    def forward(self, features: Tensor) -> Tensor:
-        out: Tensor = self.act(features + self.body(features))
-        return out
-
-
-def _convolution(channels_in: int, width: int, norm: str) -> list[nn.Module]:
+def _convolution(channels_in: int, width: int, norm: str, kernel: int, stride: int = 1) -> list[nn.Module]:
     # A norm subtracts the mean, and with it any bias before it.
-    convolution = nn.Conv2d(channels_in, width, kernel_size=3, padding=1, bias=norm == "none")
-    if norm == "batch":
-        return [convolution, nn.BatchNorm2d(width)]
-    if norm == "group":
-        groups = max(g for g in range(1, MAX_GROUPS + 1) if width % g == 0)
-        return [convolution, nn.GroupNorm(groups, width)]
-    return [convolution]
+    convolution = nn.Conv2d(channels_in, width, kernel, stride, padding=kernel // 2, bias=norm == "none")
+    return [convolution, *layers.norm(norm, width, 2)]
