@@ -233,6 +233,19 @@ def test_a_share_of_the_words_becomes_unknown_and_nothing_else():
     assert float(other[:, :20].float().mean()) == pytest.approx(0.3, abs=0.03)
 
 
+def test_a_share_of_the_words_gives_way_to_synonyms():
+    table = torch.arange(50)[:, None].repeat(1, 2)
+    table[7] = torch.tensor([40, 41])
+    tokens = torch.tensor([7, 8, 2, 7, 0]).repeat(2000, 1)
+    changes, _ = augmentation({"augment_synonyms": 0.3}, 0, 1, table)
+    found = changes(1, torch.arange(2000), tokens)
+    assert torch.equal(found[:, [1, 2, 4]], tokens[:, [1, 2, 4]])
+    assert set(found[:, [0, 3]].unique().tolist()) == {7, 40, 41}
+    assert float((found[:, 0] == 40).float().mean()) == pytest.approx(0.15, abs=0.03)
+    with pytest.raises(TrainableError, match=r"data\(\) gives no table\. Give Data\(synonyms=…\)"):
+        augmentation({"augment_synonyms": 0.3}, 0, 1)
+
+
 @pytest.mark.parametrize("x", [torch.randn(12, 3, 40), torch.randint(1, 30, (12, 25))], ids=["series", "text"])
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_a_row_of_any_kind_is_changed_alike_in_any_batch(x, level):
