@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from trainables.contract import Data, Fidelity, Session, TrainableError, resolve
+from trainables.lr_range import lr_range
 
 WORKERS = 2
 CONFIG = {
@@ -162,6 +163,22 @@ def test_whatever_the_loop_has_is_the_same_on_two_processes(pair, more):
         for name, weights in alone["state"][kind].items():
             torch.testing.assert_close(ranks[0]["state"][kind][name], weights, rtol=1e-4, atol=1e-6)
             assert torch.equal(ranks[0]["state"][kind][name], ranks[1]["state"][kind][name])
+
+
+def range_of(config: dict[str, Any]) -> Any:
+    """The learning-rate range test of a config, and the process's generator after it."""
+    torch.manual_seed(11)
+    return lr_range(Net(), config, Fidelity(1)), torch.get_rng_state()
+
+
+def test_the_range_test_is_the_same_on_two_processes(pair):
+    alone, generator = range_of(CONFIG)
+    ranks = pair(range_of, CONFIG)
+    assert ranks[0][0] == ranks[1][0]
+    assert alone.fell
+    assert ranks[0][0].centre == pytest.approx(alone.centre)
+    assert ranks[0][0].losses[:60] == pytest.approx(alone.losses[:60], rel=1e-4)
+    assert torch.equal(ranks[0][1], generator), "nothing was drawn from it"
 
 
 def test_ranks_draw_different_dropout_and_keep_their_own_generator(pair):
