@@ -316,7 +316,7 @@ def render(plan: Plan, spec: SweepSpec) -> str:
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip() for r in rows]
     if len(spec.with_trials) < len(spec.phases):
-        lines.append("preflight: first the baseline is checked, in some 20 s at most")
+        lines.append("preflight: first the baseline is checked, in some 20 s, 10 more for each optimizer")
     shares = [f"{p.phase} {', '.join(f'{n} {role}' for role, n in p.shares.items())}" for p in plan.phases]
     lines.append(f"shares: {'; '.join(shares)}")
     if plan.seconds_per_epoch is None:

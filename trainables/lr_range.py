@@ -11,7 +11,9 @@ raises. On several ranks each batch is shared and each sees the same losses.
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +21,12 @@ from dataclasses import dataclass
 import torch
 
 from trainables import parallel
-from trainables.contract import Config, Fidelity, Trainable
+from trainables.contract import Batch, Config, Fidelity, Trainable
 from trainables.footprint import CPU
 from trainables.state import capture_rng, restore_rng
 from trainables.training import Training, epoch_batches, prepare, rows_of, step
 
-STEPS = 100
+STEPS, FEWEST = 100, 30
 LOWEST, HIGHEST = 1e-6, 10.0
 SMOOTHING = 0.9
 """Of the running mean of the losses."""
@@ -61,26 +63,43 @@ def lr_range(
     config: Config,
     fidelity: Fidelity,
     device: torch.device = CPU,
-    steps: int = STEPS,
+    limit_s: float = 10.0,
 ) -> LrRange:
     """Test a config: its optimizer, batch size and everything else, at rising learning rates without its schedule.
 
+    Takes about `limit_s` seconds at most, besides the time to load the data: where steps are slow, they are fewer.
     Raises TrainableError for what cannot be trained.
     """
     with generators_kept(device):
         training = prepare(trainable, {**config, "schedule": "constant", "ema_decay": 0.0}, fidelity, device)
-        rates = [LOWEST * (HIGHEST / LOWEST) ** (number / (steps - 1)) for number in range(steps)]
         losses: list[float] = []
         smoothed: list[float] = []
         training.model.train()
-        for (batch, rows), rate in zip(batches(training), rates, strict=False):
-            share = parallel.share(len(batch[0]), rows)
-            loss, _ = step(training, batch, rate, share)
+        stream = batches(training)
+        rates = rising(affordable(training, stream, limit_s))
+        for (batch, rows), rate in zip(stream, rates, strict=False):
+            loss, _ = step(training, batch, rate, parallel.share(len(batch[0]), rows))
             losses.append(float(parallel.total(loss.clone())) / parallel.world_size())
             smoothed.append(running_mean(losses, smoothed))
             if not math.isfinite(smoothed[-1]) or smoothed[-1] > DIVERGED * min(smoothed):
                 break
     return judged(rates[: len(losses)], losses, smoothed)
+
+
+def affordable(training: Training, stream: Iterator[tuple[Batch, int]], limit_s: float) -> int:
+    """How many steps fit the limit, by two taken at the lowest rate, of which the first pays for the start-up."""
+    for batch, rows in itertools.islice(stream, 2):
+        began = time.perf_counter()
+        loss, _ = step(training, batch, LOWEST, parallel.share(len(batch[0]), rows))
+        float(loss)  # waits for the device
+    seconds = parallel.total(torch.tensor(time.perf_counter() - began, device=training.device))
+    mean = float(seconds) / parallel.world_size()
+    return int(min(max(limit_s / mean, FEWEST), STEPS))
+
+
+def rising(steps: int) -> list[float]:
+    """Rates from the lowest to the highest, evenly on a log scale."""
+    return [LOWEST * (HIGHEST / LOWEST) ** (number / (steps - 1)) for number in range(steps)]
 
 
 def running_mean(losses: list[float], smoothed: list[float]) -> float:
@@ -100,7 +119,7 @@ def judged(rates: list[float], losses: list[float], smoothed: list[float]) -> Lr
     return LrRange(rates, losses, smoothed, at / CENTRE, at / LOW, at / HIGH)
 
 
-def batches(training: Training) -> Iterator[tuple[tuple[torch.Tensor, torch.Tensor], int]]:
+def batches(training: Training) -> Iterator[tuple[Batch, int]]:
     """The training batches, epoch after epoch, each with the rows that all ranks have of it together."""
     epoch = 0
     while True:

@@ -34,7 +34,8 @@ def doctor(ctx: click.Context, spec: Path | None, trainable: str | None) -> None
 
         document = read_spec(spec)
         found, config = document.trainable, baseline_of(document, STANDARD)
-        drawn = [sobol(document.space, document.seed)(number) for number in range(8)]
+        draw = sobol(document.space, document.seed)
+        drawn = [draw(number) for number in range(8)]
         for name in document.space.searched:
             values = [
                 point[name] for point in drawn if name in point and name in config and point[name] != config[name]

@@ -1,9 +1,9 @@
-"""Explore: wide and cheap. The baseline first, then a scrambled Sobol sequence over the whole space, under ASHA."""
+"""Explore: wide and cheap. The baseline first, then a scrambled Sobol sequence over the space, under ASHA."""
 
 from __future__ import annotations
 
 from sweeps.engine import Engine
-from sweeps.phases.opening import fidelity, open_phase
+from sweeps.phases.opening import cut, fidelity, open_phase
 from sweeps.search import Proposal, sobol
 from sweeps.spec import Explore, phase_name
 from sweeps.tuning import run_phase
@@ -13,8 +13,9 @@ def run(engine: Engine, phase: Explore) -> None:
     """Run the phase. Raises SweepFailed when it gives no result."""
     spec = engine.spec
     name = phase_name(phase)
-    open_phase(engine, name, phase.kind, spec.space, phase.trials)
-    draw = sobol(spec.space, spec.seed)
+    space, changes = cut(engine)
+    space = open_phase(engine, name, phase.kind, space, phase.trials, changes)
+    draw = sobol(space, spec.seed)
 
     def propose(number: int) -> Proposal:
         if number == 0:

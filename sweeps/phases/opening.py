@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeps.engine import Engine
 from sweeps.insight.curves import Ranking
-from sweeps.space import Change, Space
+from sweeps.space import Change, Domain, Float, Space
 from sweeps.spec import SearchPhase
 
 
@@ -41,6 +41,41 @@ def open_phase(
         changes=[change.model_dump(mode="json") for change in changes], comparison=comparison, trials=trials,
     )  # fmt: skip
     return space
+
+
+LR_MARGIN = 3.0
+"""The range of the learning rate goes so many times beyond what the range test found on the baseline."""
+
+
+def cut(engine: Engine) -> tuple[Space, list[Change]]:
+    """The spec's space with the learning rate cut to what preflight's range tests found, and the changes.
+
+    A rate of all optimizers goes from the lowest to the highest of their ranges; one of a single optimizer (`sgd.lr`)
+    by its own. One whose test found nothing keeps its range.
+    """
+    space = engine.spec.space
+    tested = [line["evidence"] for line in engine.record.history.findings if line["finding"] == "lr_range"]
+    ranges = {
+        test["optimizer"]: None if test["low"] is None else (test["low"] / LR_MARGIN, test["high"] * LR_MARGIN)
+        for test in tested
+    }
+    changed: dict[str, Domain] = {}
+    changes: list[Change] = []
+    for name in space.searched:
+        optimizer, _, short = name.rpartition(".")
+        domain = space[name]
+        spans = [span for known, span in ranges.items() if not optimizer or known == optimizer]
+        found = [span for span in spans if span is not None]
+        if short != "lr" or not isinstance(domain, Float) or not found or len(found) < len(spans):
+            continue
+        low, high = min(span[0] for span in found), max(span[1] for span in found)
+        start, end = max(low, domain.span[0]), min(high, domain.span[1])
+        if not start < end or (start, end) == domain.span:
+            continue
+        changed[name] = domain.model_copy(update={"range": (start, end)})
+        why = f"preflight's range test: {low * LR_MARGIN:.2g} … {high / LR_MARGIN:.2g}, and {LR_MARGIN:g} times beyond"
+        changes.append(Change(parameter=name, action="narrowed", before=str(domain), after=str(changed[name]), why=why))
+    return space.replace(changed), changes
 
 
 def fidelity(phase: SearchPhase) -> dict[str, Any]:

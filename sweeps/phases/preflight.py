@@ -15,6 +15,7 @@ from sweeps.engine import Engine
 from sweeps.errors import SweepFailed
 from sweeps.phases.opening import open_phase
 from sweeps.slots import Order
+from sweeps.space import Choice
 from sweeps.spec import Preflight, phase_name
 from sweeps.tuning import close_phase
 
@@ -63,10 +64,45 @@ def run(engine: Engine, phase: Preflight) -> None:
     if blocking:
         close_phase(engine, name, "FAILED", f"{blocking[0].finding} failed", answer["seconds"])
         raise SweepFailed(refusal(name, blocking))
-    close_phase(engine, name, "FINISHED", "all checks", answer["seconds"])
+    seconds = answer["seconds"] + (test_rates(engine, name, fidelity) if answer["probes"] else 0.0)
+    close_phase(engine, name, "FINISHED", "all checks", seconds)
     if answer["probes"]:
         engine.share(answer["probes"]["peak_bytes"], answer["probes"]["device_bytes"])
         engine.foretell(answer["probes"]["seconds_per_epoch"], f"measured by {name} on the baseline")
+
+
+def test_rates(engine: Engine, name: str, fidelity: dict[str, Any]) -> float:
+    """Test the range of the learning rate for each optimizer that the sweep may use; the seconds that it took.
+
+    What it finds is written as findings, by which the first search cuts its range (`phases.opening.cut`).
+    """
+    space, seconds = engine.spec.space, 0.0
+    if not any(parameter.rpartition(".")[2] == "lr" for parameter in space.searched):
+        return seconds
+    domain = space.root.get("optimizer")
+    optimizers = domain.choice if isinstance(domain, Choice) else (engine.baseline.get("optimizer"),)
+    for optimizer in optimizers:
+        config = engine.baseline if optimizer is None else {**engine.baseline, "optimizer": optimizer}
+        answer = engine.call("lr_range", Order(f"{name}-lr", 1, config, fidelity))
+        seconds += float(answer.get("seconds", 0.0))
+        if answer["failure"]:
+            evidence = {"optimizer": optimizer, "low": None}
+            severity, message = "warn", answer["failure"]["message"]
+        else:
+            evidence = {"optimizer": optimizer, **answer["range"]}
+            severity, message = rates_found(evidence)
+        with_ = f" with {optimizer}" if optimizer else ""
+        message = f"{name}: learning-rate range test{with_}: {message}"
+        engine.record.write("finding", finding="lr_range", severity=severity, message=message, evidence=evidence)
+        engine.note(message)
+    return seconds
+
+
+def rates_found(found: Mapping[str, Any]) -> tuple[Severity, str]:
+    """What the numbers of `trainables.lr_range` say, in words."""
+    if found["centre"] is None:
+        return "warn", "the loss never fell at any rate. Is the batch too small, the loss too noisy?"
+    return "info", f"{found['centre']:.2g}, in {found['low']:.2g} … {found['high']:.2g}"
 
 
 NOT_OURS = Finding("no_preflight", "info", "a loop of its own is not probed; its first trials tell.")

@@ -33,7 +33,7 @@ from sweeps.report.style import (
     whole_epochs,
 )
 
-__all__ = ["confirm", "curves", "parameters", "progress", "write"]
+__all__ = ["confirm", "curves", "lr_range", "parameters", "progress", "write"]
 
 
 @styled
@@ -164,7 +164,33 @@ def value_of(arm: Arm, seed: int) -> float | None:
     return found[0] if found else None
 
 
-FIGURES = {"curves": curves, "progress": progress, "parameters": parameters, "confirm": confirm}
+@styled
+def lr_range(history: History) -> Figure | None:
+    """The range tests of preflight: the smoothed loss against the learning rate, and the range found, by optimizer."""
+    tests = [f["evidence"] for f in history.findings if f["finding"] == "lr_range" and f["evidence"].get("rates")]
+    tests = list({test["optimizer"]: test for test in tests}.values())
+    if not tests:
+        return None
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for test, colour in zip(tests, TRIAL_COLOURS, strict=False):
+        smoothed = [float(value) for value in test["smoothed"]]
+        label = str(test["optimizer"] or "baseline")
+        if test["low"] is not None:
+            axes.axvspan(test["low"], test["high"], color=colour, alpha=0.15, lw=0)
+            label += f": {test['low']:.2g} … {test['high']:.2g}"
+        axes.plot(test["rates"], smoothed, color=colour, lw=1.8, label=label)
+    first = max(float(test["smoothed"][0]) for test in tests)
+    axes.set_ylim(bottom=0 if first > 0 else None, top=1.5 * first if first > 0 else None)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss, smoothed")
+    axes.set_title("Learning-rate range test of the baseline")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+FIGURES = {"lr_range": lr_range, "curves": curves, "progress": progress, "parameters": parameters, "confirm": confirm}
 
 
 def write(history: History, folder: Path) -> list[Path]:

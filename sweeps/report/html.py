@@ -17,6 +17,7 @@ from sweeps.report.outcome import cost, outcome
 from sweeps.storage import Folder, RemotePath, at_hand
 
 CAPTIONS = {
+    "lr_range": "The loss as the learning rate rose step by step; the shaded range is searched, with a margin.",
     "curves": "Loss and metric of the best trials, and of the baseline where it ran at their fidelity. Train dashed.",
     "progress": "The best value of each phase against what had been spent. Lines of different fidelity do not compare.",
     "parameters": "Each searched parameter against the metric. Points of one colour are of one fidelity.",

@@ -63,7 +63,7 @@ class Worker:
         self.epoch = 0
 
     def answer(self, name: str, argument: Any) -> Answer:
-        """Carry out a command: `start`, `next`, `close`, `standard`, `describe`, `probe` or `evaluate`."""
+        """Carry out a command: `start`, `next`, `close`, `standard`, `describe`, `probe`, `lr_range` or `evaluate`."""
         began = time.perf_counter()
         if name == "start":
             self.order = argument
@@ -161,6 +161,14 @@ class Worker:
             return {"probes": {}}
         with parallel.alone():  # each worker for itself: the checks part ways where their numbers differ
             return {"probes": asdict(probe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))}
+
+    def lr_range(self, order: Order) -> Answer:
+        """The learning-rate range test of this config (`trainables.lr_range`); all workers take part."""
+        from trainables.contract import Fidelity, instantiate
+        from trainables.lr_range import lr_range
+
+        found = lr_range(instantiate(self._trainable()), order.config, Fidelity(**order.fidelity), self.device)
+        return {"range": asdict(found)}
 
     def evaluate(self, order: Order) -> Answer:
         """The test split's metrics of a finished trial's weights."""

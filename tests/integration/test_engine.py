@@ -92,6 +92,24 @@ def test_a_check_may_fail_for_a_reason(tmp_path: Path) -> None:
     assert [line["basis"] for line in kinds(sweep, "plan")][-1] == "measured by preflight on the baseline"
 
 
+@pytest.mark.slow
+def test_the_learning_rate_is_searched_where_the_range_test_found_it(tmp_path: Path) -> None:
+    space = {"lr": {"log": [1e-6, 10.0]}, "batch_size": 4, "optimizer": ["sgd", "adamw"]}
+    search = {"kind": "explore", "trials": 8, "epochs": 1, "reduction_factor": None}
+    sweep = Sweep(toy_spec(tmp_path, "toys:Line", space=space, phases=[{"kind": "preflight"}, search]))
+    sweep.run(out=io.StringIO())
+    tests = {f["evidence"]["optimizer"]: f["evidence"] for f in sweep.history.findings if f["finding"] == "lr_range"}
+    assert set(tests) == {"sgd", "adamw"}
+    low, high = (end(test[key] for test in tests.values()) for end, key in ((min, "low"), (max, "high")))
+    (change,) = (c for c in sweep.history.phases["explore"].changes if c.parameter == "lr")
+    assert (change.action, change.before) == ("narrowed", "1e-06 … 10 log")
+    assert f"preflight's range test: {low:.2g} … {high:.2g}" in change.why
+    drawn = [t.config["lr"] for t in sweep.history.trials.values() if t.role == "sobol"]
+    assert all(low / 3 <= lr <= high * 3 for lr in drawn)
+    assert max(drawn) / min(drawn) > 10
+    assert (sweep.folder / "figures" / "lr_range.png").exists()
+
+
 def own_leases() -> list[int]:
     """Process ids of the leases under the Ray of this process: their parent, the raylet, is its child."""
 

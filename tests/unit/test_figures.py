@@ -15,6 +15,7 @@ from recorded import record
 from sweeps.history import History
 from sweeps.insight.curves import best_so_far, rank, top
 from sweeps.journal import read
+from sweeps.report import figures
 from sweeps.report.figures import confirm, curves, parameters, progress, write
 from sweeps.report.parameters import NEW, OLD, scale_of
 from sweeps.report.style import PHASE_COLOURS
@@ -231,6 +232,23 @@ def test_write_leaves_pictures_with_something_on_them(history, tmp_path: Path):
         picture = imread(path)
         assert picture.shape[1] >= 800
         assert len({tuple(pixel) for row in picture[::7, ::7] for pixel in row}) > 5
+
+
+def test_the_range_test_shows_a_line_and_a_range_for_each_optimizer(history):
+    assert figures.lr_range(history) is None
+    rates = [10.0**e for e in range(-6, 2)]
+    for optimizer, low in (("sgd", 1e-2), ("adamw", None)):
+        evidence = {
+            "optimizer": optimizer, "rates": rates, "smoothed": [2.3, 2.3, 2.2, 2.0, 1.5, 1.0, 4.0, "inf"], "low": low,
+            "high": low and 10 * low,
+        }  # fmt: skip
+        history.findings.append({"finding": "lr_range", "severity": "info", "message": "", "evidence": evidence})
+    figure = figures.lr_range(history)
+    (axes,) = figure.axes
+    assert [line.get_label() for line in axes.lines] == ["sgd: 0.01 … 0.1", "adamw"]
+    assert len(axes.patches) == 1
+    assert axes.get_xscale() == "log"
+    assert axes.get_ylim()[1] < 4.0, "what diverged does not flatten the rest"
 
 
 def test_names_with_dollars_and_foreign_letters_are_drawn_as_they_are(lines, tmp_path):

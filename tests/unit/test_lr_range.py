@@ -12,7 +12,7 @@ import torch
 
 from trainables.contract import Data, Fidelity, TrainableError
 from trainables.examples.digits import Digits
-from trainables.lr_range import HIGHEST, LOWEST, STEPS, judged, lr_range, running_mean
+from trainables.lr_range import FEWEST, HIGHEST, LOWEST, STEPS, judged, lr_range, running_mean
 from unit.trainable_helpers import Blobs
 
 FIDELITY = Fidelity(1)
@@ -55,6 +55,13 @@ def test_rates_rise_evenly_on_a_log_scale():
     assert steps == pytest.approx([math.log10(HIGHEST / LOWEST) / (STEPS - 1)] * len(steps))
     assert found.rates[0] == LOWEST
     assert len(found.rates) == len(found.losses) == len(found.smoothed) <= STEPS
+
+
+def test_slow_steps_are_fewer():
+    found = lr_range(Blobs(), CONFIG, FIDELITY, limit_s=0.0)
+    assert len(found.rates) <= FEWEST
+    assert found.rates[0] == LOWEST
+    assert found.fell
 
 
 def test_a_rate_of_the_range_trains_the_digits_well():
