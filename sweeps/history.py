@@ -124,6 +124,8 @@ class PhaseHistory:
     reason: str = ""
     seconds: float = 0.0
     """Of work in slots that was no trial's."""
+    judged: bool = False
+    """Whether a verdict, or word that there can be none, followed its end."""
 
 
 @dataclass
@@ -241,10 +243,13 @@ class History:
             self.trials[line["trial"]].failures.append(line)
         elif kind == "finding":
             self.findings.append(line)
+            if line["finding"] == "no_verdict":
+                self.phases[line["phase"]].judged = True
         elif kind == "test":
             self.tests.append(line)
         elif kind == "verdict":
             self.verdict = line
+            self.phases[line["phase"]].judged = True  # until it is opened again
         elif kind == "end" and "trial" in line:
             trial = self.trials[line["trial"]]
             trial.status, trial.reason, trial.ended = line["status"], line["reason"], line["at"]
@@ -273,8 +278,8 @@ class History:
     @property
     def measured(self) -> dict[str, Any]:
         """What preflight measured of a trial's memory: `peak_bytes`, `device_bytes`; empty before."""
-        footprint = self.plans[-1]["footprint"] if self.plans else {}
-        return {name: footprint[name] for name in ("peak_bytes", "device_bytes") if name in footprint}
+        found = [line["evidence"] for line in self.findings if line["finding"] == "cost"]
+        return dict(found[-1]) if found else {}
 
     @property
     def gpu_hours(self) -> float:
@@ -295,9 +300,7 @@ class History:
 
     def judged(self, phase: str) -> bool:
         """Whether there is a verdict on a confirm phase as it stands, or word that there can be none."""
-        ended = self.phases[phase].ended
-        lines = [self.verdict, *(f for f in self.findings if f["finding"] == "no_verdict")]
-        return ended is not None and any(line and line["at"] > ended for line in lines)
+        return self.phases[phase].judged
 
     @property
     def status(self) -> str:
@@ -340,7 +343,11 @@ class Record:
 
     def __init__(self, folder: Folder) -> None:
         self.journal = Journal(folder)
-        self.history = History.open(folder)
+        try:
+            self.history = History.open(folder)
+        except BaseException:
+            self.journal.close()
+            raise
         self.lock = RLock()
 
     def write(self, kind: str, **fields: Any) -> Line:

@@ -10,9 +10,9 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     report     trial, attempt, epoch, metrics, checkpoint, seconds, slot    an epoch ended
     decision   trial, epoch, rung, value, cutoff, decision                  a scheduler judged a trial at a rung
     failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
-    finding    finding, severity, message                                   something a person should know
+    finding    finding, severity, message, evidence                         something a person should know
     test       phase, arms                                                  the test split is about to be read
-    verdict    verdict, winner, arms, comparison, test, test_reads          what the confirm phase showed
+    verdict    phase, verdict, winner, arms, comparison, test, test_reads          what the confirm phase showed
     end        trial, status, reason, seconds, whole                        a trial ended
     end        (phase, seconds | time), status, reason                      a phase or the sweep ended
 
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import JournalError
-from sweeps.pens import lock, object_name, pen_for
+from sweeps.pens import is_journal_file, lock, object_name, pen_for
 from sweeps.storage import Folder, RemotePath, files, first_words, lock_file, persistently
 
 Line = dict[str, Any]
@@ -54,7 +54,11 @@ class Journal:
     def __init__(self, folder: Folder) -> None:
         """Raises StorageError when a driver is at work on the sweep, JournalError when it cannot be written."""
         self._lock: int | None = lock(lock_file(folder, "driver"), folder)
-        self._pen = pen_for(folder / "journal")
+        try:
+            self._pen = pen_for(folder / "journal")
+        except BaseException:
+            os.close(self._lock)  # else a second try would find this process at work
+            raise
         self.generation = self._pen.generation
 
     def append(self, kind: str, **fields: Any) -> Line:
@@ -100,13 +104,14 @@ class JournalReader:
                     lines.append(parsed(raw))
                 except ValueError as error:
                     where = f"{self.directory / name}, line {number} after byte {offset}"
-                    raise JournalError(f"journal: {where} is damaged: {error}") from error
+                    mend = "Restore the file from a copy, or cut that line out: what it told is done again by a resume"
+                    raise JournalError(f"journal: {where} is damaged: {error}. {mend}.") from error
             self._offsets[name] = offset + end
         return lines
 
     def _appended(self, directory: Path) -> Iterator[tuple[str, bytes]]:
         """The local files that have grown, and by what."""
-        for path in sorted(directory.glob("*.jsonl")):
+        for path in sorted(path for path in directory.glob("*.jsonl") if is_journal_file(path.name)):
             offset = self._offsets.get(path.name, 0)
             if path.stat().st_size > offset:
                 with open(path, "rb") as file:
@@ -122,7 +127,7 @@ class JournalReader:
         try:
             if self._last is None:
                 listed = persistently(lambda: files(self.directory), self.directory)
-                names = [name for name, _ in listed if name.endswith(".jsonl")]
+                names = [name for name, _ in listed if is_journal_file(name)]
                 if names:
                     generation, _, number = names[-1].removesuffix(".jsonl").partition("-")
                     self._last = int(generation), int(number)
@@ -156,7 +161,7 @@ def read_header(folder: Folder) -> Line | None:
         except FileNotFoundError:
             return None
         return header_of(raw + b"\n", directory)
-    for path in sorted(directory.glob("*.jsonl"))[:1]:
+    for path in sorted(path for path in directory.glob("*.jsonl") if is_journal_file(path.name))[:1]:
         with open(path, "rb") as file:
             return header_of(file.readline(), path)
     return None

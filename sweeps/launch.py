@@ -13,7 +13,7 @@ from ray import cloudpickle
 
 from sweeps.errors import SweepFailed, UsageError
 from sweeps.plan import cheapest, check_rows
-from sweeps.slots import Order, Pool
+from sweeps.slots import CLOSE_S, INTERRUPTED_S, Order, Pool
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
 from sweeps.storage import Folder
@@ -28,10 +28,14 @@ def pool_of(
     pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]
         slots, resources, portable(spec.trainable), str(folder), scratch, [os.path.abspath(entry) for entry in sys.path]
     )
+    limit = CLOSE_S
     try:
         yield pool, (name, namespace)
+    except KeyboardInterrupt:
+        limit = INTERRUPTED_S
+        raise
     finally:
-        ray.get(pool.end.remote())
+        ray.get(pool.end.remote(limit))
         ray.kill(pool)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -41,7 +42,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.order = Order(**config["order"])
         self.metric: str = config["metric"]
         self.pool_name: tuple[str, str] = tuple(config["pool"])
-        self.epoch: int = config["told"]
+        self.epoch = self.order.told
         self.slot: Any = None
         self.longest = 0.0
         self.seconds = 0.0
@@ -81,7 +82,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.seconds = 0.0
         self.epoch = report["epoch"]
         if report["checkpoint"]:
-            self.order = Order(**{**vars(self.order), "resume": report["checkpoint"]})
+            self.order = replace(self.order, resume=report["checkpoint"])
         result = {
             "epoch": self.epoch,
             "report": json.dumps(finite(report)),
@@ -98,7 +99,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         if self.slot is None:
             self.slot = ray.get(pool.acquire.remote(self.order.holder))
             self.longest = 0.0
-            answer = self._command("start", self.order, timeout=FIRST_STEP_S)
+            answer = self._command("start", replace(self.order, told=self.epoch), timeout=FIRST_STEP_S)
             if answer["failure"]:
                 return answer
             if answer["torn"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
 import threading
 import time
@@ -37,7 +38,7 @@ class Pen(Protocol):
         """
 
     def once_stored(self, action: Callable[[], None]) -> None:
-        """Do something when everything written so far is stored."""
+        """Do something, which raises nothing, when everything written so far is stored."""
 
     def close(self) -> None:
         """Store what is left. Raises JournalError when that fails."""
@@ -79,7 +80,9 @@ class FilePen:
             raise self._problem from error
 
     def once_stored(self, action: Callable[[], None]) -> None:
-        action()
+        if not self._problem:
+            os.fsync(self._file.fileno())
+            action()
 
     def close(self) -> None:
         self._file.close()
@@ -92,7 +95,7 @@ class ObjectPen:
         self.directory = directory
         self._claim = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}".encode()
         try:
-            self.generation = next_generation(name for name, _ in files(directory) if name.endswith(".jsonl"))
+            self.generation = next_generation(name for name, _ in files(directory))
             (directory / "claim").write_bytes(self._claim)
         except OSError as error:
             raise JournalError(f"journal: cannot write in {directory}: {first_words(error)}") from error
@@ -147,15 +150,17 @@ class ObjectPen:
                 if lines:
                     persistently(partial(self._store, b"".join(lines)), self.directory)
                     last = time.monotonic()
-                for action in actions:
-                    persistently(action, self.directory)
             except Exception as error:  # noqa: BLE001  told to the driver at its next line
-                problem = error if isinstance(error, SweepsError) else self._given_up(error, b"".join(lines))
+                problem = error if isinstance(error, SweepsError) else self._given_up(error, lines)
             with self._changed:
                 self._stored += len(lines)
                 self._problem = problem
                 self._changed.notify_all()
-            if problem or (closing and not self._lines and not self._actions):
+            if problem:
+                return
+            for action in actions:
+                action()
+            if closing and not self._lines and not self._actions:
                 return
 
     def _store(self, content: bytes) -> None:
@@ -167,22 +172,31 @@ class ObjectPen:
         (self.directory / object_name(self.generation, self._objects)).write_bytes(content)
         self._objects += 1
 
-    def _given_up(self, error: Exception, unstored: bytes) -> JournalError:
-        """The error for a storage that stays out of reach; the lines that it did not take are kept at hand."""
+    def _given_up(self, error: Exception, lines: list[bytes]) -> JournalError:
+        """The error for a storage that stays out of reach; all lines that it did not take are kept at hand."""
+        with self._changed:
+            unstored, self._lines = [*lines, *self._lines], []
         told = f"journal: cannot write in {self.directory}: {first_words(error)}."
-        if not unstored:
-            return JournalError(f"{told} Mend the storage, then `sweeps resume`.")
         name = object_name(self.generation, self._objects)
         kept = at_hand(self.directory.parent) / "unstored" / name
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(unstored)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(b"".join(unstored))
+        except OSError as other:
+            lost = f"The last {len(unstored)} lines are lost, for {kept} cannot be written either: {first_words(other)}"
+            return JournalError(f"{told}\n  {lost}.\n  Mend the storage, then `sweeps resume`: it trains them again.")
         mend = f"Mend the storage, copy {kept} to {self.directory / name}, then `sweeps resume`"
-        return JournalError(f"{told}\n  {mend}; without the copy, its {unstored.count(10)} lines are done again.")
+        return JournalError(f"{told}\n  {mend}; without the copy, its {len(unstored)} lines are done again.")
+
+
+def is_journal_file(name: str) -> bool:
+    """Whether a file in the journal's folder is one of its own; a copy that a person left there is not."""
+    return re.fullmatch(r"\d{4,}-\d{4,}\.jsonl", name) is not None
 
 
 def next_generation(names: Iterable[str]) -> int:
     """The generation after those of the files."""
-    return 1 + max((int(name.partition("-")[0]) for name in names), default=0)
+    return 1 + max((int(name.partition("-")[0]) for name in names if is_journal_file(name)), default=0)
 
 
 def object_name(generation: int, number: int) -> str:
@@ -200,7 +214,11 @@ def lock(path: Path, folder: Folder) -> int:
 
     Raises StorageError when another process has it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        mend = "Mend the permissions, or copy the sweep to where you may write"
+        raise StorageError(f"{folder} cannot be gone on with: {path}: {error.strerror}. {mend}.") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -53,7 +53,7 @@ class PhasePlan:
     expected_epochs: float
     """If each rung lets one trial in `reduction_factor` go on."""
     checkpoints: int
-    """Kept at most when the phase ends; while it runs, one or two more for each trial at work."""
+    """Kept when the phase ends, if later phases train no less; one or two more for each trial at work meanwhile."""
     checkpoint_bytes: int | None
     """Of the kept ones, at the size of the baseline's; None where that is not known."""
     seconds: float | None
@@ -79,8 +79,8 @@ def needs(spec: SweepSpec, nodes: Sequence[Node], footprint: Mapping[str, Any] |
     """What one trial takes: `workers`, and the `cpus` and `gpus` of each.
 
     The footprint has what was measured: `peak_bytes` of the baseline's trial, on a device of `device_bytes`.
-    `gpus_per_worker: auto` is a whole GPU until a trial's memory was measured, then the share of one that it needs; no
-    GPU where there is none.
+    `gpus_per_worker: auto` is a whole GPU until a trial's memory was measured, then the share of one that it needs; a
+    whole one for each of several workers; no GPU where there is none.
     """
     asked = spec.resources.gpus_per_worker
     if asked == "auto":
@@ -92,6 +92,8 @@ def needs(spec: SweepSpec, nodes: Sequence[Node], footprint: Mapping[str, Any] |
         else:
             trials = math.floor(measured["device_bytes"] / (HEADROOM * measured["peak_bytes"]))
             asked = math.floor(GPU_PARTS / min(max(trials, 1), MOST_A_GPU)) / GPU_PARTS
+        if spec.resources.workers > 1:
+            asked = float(bool(asked))  # two workers of a trial on one GPU are refused by NCCL
     return {"workers": spec.resources.workers, "cpus": spec.resources.cpus_per_worker, "gpus": asked}
 
 
@@ -109,10 +111,13 @@ def slots_on(nodes: Sequence[Node], spec: SweepSpec, need: Mapping[str, float]) 
         raise PlanError(
             f"resources: a trial takes {amount(cpus, gpus)} on one node; the largest of {len(nodes)} nodes has "
             f"{amount(largest.get('CPU', 0), largest.get('GPU', 0))}.\n"
-            "  Lower cpus_per_worker or gpus_per_worker."
+            "  Lower workers, cpus_per_worker or gpus_per_worker."
         )
     asked = spec.resources.concurrency
-    if asked is not None and asked > fit and spec.resources.gpus_per_worker != "auto":
+    most = fit
+    if gpus and spec.resources.gpus_per_worker == "auto":  # then fewer is an answer, for want of GPUs only
+        most = sum(math.floor(node.get("CPU", 0) / cpus + 1e-9) for node in nodes)
+    if asked is not None and asked > most:
         raise PlanError(
             f"resources.concurrency: {asked} trials at a time were asked for; {fit} fit ({amount(cpus, gpus)} each, "
             f"on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."

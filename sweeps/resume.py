@@ -9,7 +9,7 @@ from sweeps.errors import UsageError
 from sweeps.spec import Grid, SearchPhase, SweepSpec
 
 MAY_CHANGE = frozenset({"budget", "resources", "tracking", "keep_checkpoints", "checkpoint_every", "storage"})
-"""What of a spec may differ when a sweep is resumed: nothing that a result depends on."""
+"""What of a spec may differ when a sweep is resumed: nothing that a result depends on. It stays in its storage."""
 
 
 def extended(spec: SweepSpec, trials: int) -> SweepSpec:
@@ -24,10 +24,21 @@ def extended(spec: SweepSpec, trials: int) -> SweepSpec:
     return spec.model_copy(update={"phases": (*spec.phases[:at], more, *spec.phases[at + 1 :])})
 
 
-def refuse_changes(before: SweepSpec, after: SweepSpec) -> None:
-    """Raises UsageError when a spec differs from the sweep's in what its results so far rest on."""
+def accepted(before: SweepSpec, after: SweepSpec) -> SweepSpec:
+    """The spec to go on with, where a person gives one anew: what may change is taken from it.
+
+    One from before the sweep was extended is accepted, and the extension kept. Raises UsageError for a spec that
+    differs in what the results so far rest on.
+    """
+    last = max(i for i, phase in enumerate(before.phases) if isinstance(phase, SearchPhase))
+    if len(after.phases) == len(before.phases) and not isinstance(before.phases[last], Grid):
+        grown = after.phases[last].model_copy(update={"trials": before.phases[last].trials})  # type: ignore[union-attr]
+        after = after.model_copy(update={"phases": (*after.phases[:last], grown, *after.phases[last + 1 :])})
     old, new = before.document(), after.document()
     changed = [key for key in old if old[key] != new[key] and key not in MAY_CHANGE]
+    if before.resources.workers != after.resources.workers:
+        changed.append("resources.workers")  # each has generators and norms of its own
     if changed:
         may = ", ".join(sorted(MAY_CHANGE))
         raise UsageError(f"spec: {', '.join(changed)} changed since the sweep began; only {may} may. Run a new sweep.")
+    return after

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from sweeps.errors import StorageError
 from sweeps.history import LIVE, Record, TrialHistory
-from sweeps.storage import Folder, files, remove
+from sweeps.storage import Folder, files, first_words, persistently, remove
 
 MANIFEST = "manifest.json"
 
@@ -21,19 +22,25 @@ class Keeper:
         self.record, self.folder = record, record.history.folder
         self._held: dict[str, TrialHistory] = {}
         """Ended trials that may have a checkpoint: few, so that each end costs the same however long the sweep."""
+        self._refused, self._told = "", False
 
     def clean(self) -> None:
         """Remove what is on the storage and not needed: what a killed driver never told of, or had no time to remove.
 
-        Called once, before a driver goes on with a sweep.
+        Called before a driver goes on with a sweep, and at its end.
         """
         self._held = {trial.trial: trial for trial in self.record.history.trials.values() if trial.status not in LIVE}
         live = [trial for trial in self.record.history.trials.values() if trial.status in LIVE]
         self._held = {trial.trial: trial for trial in self._needed()}
         named = {trial.checkpoint for trial in [*live, *self._held.values()]}
-        for pointer in sorted({path.rpartition("/")[0] for path, _ in files(self.folder / "checkpoints")}):
+        try:
+            found = persistently(lambda: files(self.folder / "checkpoints"), self.folder)
+        except OSError as error:
+            raise StorageError(f"storage: {self.folder} cannot be read: {first_words(error)}. Mend it first.") from None
+        for pointer in sorted({path.rpartition("/")[0] for path, _ in found}):
             if f"checkpoints/{pointer}" not in named:
-                remove(self.folder / "checkpoints" / pointer, MANIFEST)
+                self._drop(self.folder / "checkpoints" / pointer)
+        self._tell()
 
     def reported(self, trial: TrialHistory) -> None:
         """Remove the checkpoint before a trial's newest; called after each report."""
@@ -52,6 +59,7 @@ class Keeper:
             if held.trial not in needed and held.checkpoint:
                 self._remove(held.checkpoint)
         self._held = needed
+        self._tell()
 
     def _needed(self) -> list[TrialHistory]:
         """Of the ended trials that are held, those whose checkpoint stays."""
@@ -65,6 +73,7 @@ class Keeper:
             return epoch * trial.fidelity["data_fraction"], sign * value
 
         usable = [t for t in self._held.values() if t.status == "FINISHED" and t.checkpoint and t.curve(spec.metric)]
+        usable.sort(key=lambda trial: trial.trial)  # of equals the first, as everywhere
         usable.sort(key=rank, reverse=True)
         winner = (history.verdict or {}).get("best_trial")
         searches = [name for name, phase in history.phases.items() if phase.kind != "confirm"]
@@ -77,7 +86,20 @@ class Keeper:
         return [trial for place, trial in enumerate(usable) if stays(place, trial)]
 
     def _remove(self, pointer: str) -> None:
-        self.record.journal.once_stored(partial(remove, self.folder / pointer, MANIFEST))
+        self.record.journal.once_stored(partial(self._drop, self.folder / pointer))
+
+    def _drop(self, checkpoint: Folder) -> None:
+        """Remove one; what the storage refuses stays, and is told once."""
+        try:
+            remove(checkpoint, MANIFEST)
+        except OSError as error:
+            self._refused = self._refused or f"{checkpoint}: {first_words(error)}"
+
+    def _tell(self) -> None:
+        if self._refused and not self._told:
+            self._told = True
+            message = f"checkpoints that are not needed any more stay: {self._refused}. May this user delete there?"
+            self.record.write("finding", finding="checkpoints_stay", severity="warn", message=message)
 
 
 def kept(folder: Folder) -> tuple[int, int]:

@@ -135,12 +135,11 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
         self.number = 0
         self.live: set[str] = set()
         self.roles: dict[str, str] = {}
-        self.again: deque[tuple[Order, int]] = deque()
+        self.again: deque[Order] = deque()
 
     def suggest(self, trial_id: str) -> Any:
-        told = 0
         if self.again:
-            order, told = self.again.popleft()
+            order = self.again.popleft()
         elif self.number < self.count:
             proposal = self.propose(self.number)
             order = Order(
@@ -156,16 +155,16 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
             return None if self.live else Searcher.FINISHED  # a live trial may still come back to be tried again
         self.live.add(trial_id)
         self.begin(order, self.roles[order.trial])
-        return {**self.common, "order": asdict(order), "told": told}
+        return {**self.common, "order": asdict(order)}
 
     def resume(self, roles: Mapping[str, str]) -> None:
         """Go on after the trials of these names, in order, which an earlier driver handed out in these roles."""
         self.roles.update(roles)
         self.number = len(roles)
 
-    def retry(self, order: Order, told: int) -> None:
-        """Hand this order out next; its epochs up to `told` are in the journal."""
-        self.again.append((order, told))
+    def retry(self, order: Order) -> None:
+        """Hand this order out next."""
+        self.again.append(order)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.live.discard(trial_id)

@@ -155,7 +155,7 @@ class Resources(Model):
     gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
     """A share of one GPU is a share of its memory, too: a trial that wants more fails by itself, not its neighbour.
     `auto`: as many trials on a GPU as fit by the memory that preflight measures on the baseline, half as much again
-    kept free for larger configs."""
+    kept free for larger configs; a whole one for each of several workers."""
     concurrency: int | None = Field(default=None, gt=0)
     """Trials at a time; null: as many as fit."""
 

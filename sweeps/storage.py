@@ -86,12 +86,16 @@ def place(where: str | Path | RemotePath) -> Folder:
     if isinstance(where, RemotePath):
         return where
     text = str(where)
+    if slip := re.match(r"(\w+):/(?!/)", text):
+        raise StorageError(f"storage: {text} has one slash after {slip[1]}:. Write {slip[1]}://…")
     if "://" not in text or text.startswith("file://"):
         return Path(text.removeprefix("file://")).expanduser().absolute()
     parts = urlsplit(text)
     if "@" in parts.netloc:  # it would stand in the journal, in logs, in the list of processes
         mend = "Leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use the machine's role"
         raise StorageError(f"storage: {parts.scheme}://…@{parts.hostname} holds a secret. {mend}.")
+    if parts.fragment or text.endswith("#"):
+        raise StorageError(f"storage: {text} holds a '#', which ends a URI's path. Choose a path without it.")
     return RemotePath(parts.scheme, f"{parts.netloc}{parts.path}".strip("/"), parts.query)
 
 
@@ -204,7 +208,8 @@ def find_sweep(path: str | Path | RemotePath, storage: str = "./runs") -> Folder
             if (folder / "journal").exists():
                 return folder
         except OSError as error:
-            raise StorageError(f"{folder} cannot be read: {first_words(error)}.") from None
+            mend = "Is the storage up, and are this machine's credentials right?"
+            raise StorageError(f"{folder} cannot be read: {first_words(error)}. {mend}") from None
     under = f", nor under {storage}" if isinstance(given, Path) else ""
     raise StorageError(f"there is no sweep at {path}{under}. Give the folder that `sweeps run` printed.")
 

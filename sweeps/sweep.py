@@ -22,7 +22,7 @@ import ray
 from cluster.local import connect, in_job
 from sweeps import tracking
 from sweeps.engine import Engine
-from sweeps.errors import SweepFailed, SweepsError, UsageError
+from sweeps.errors import StorageError, SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
@@ -44,7 +44,7 @@ from sweeps.provenance import header, note_changed_code
 from sweeps.report import html
 from sweeps.report.live import Live
 from sweeps.report.summary import summary
-from sweeps.resume import extended, refuse_changes
+from sweeps.resume import accepted, extended
 from sweeps.retention import Keeper
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
@@ -193,7 +193,7 @@ class Sweep:
         storage = storage_folder(self.spec.storage)
         if in_job() and isinstance(storage, Path) and not Path(self.spec.storage).is_absolute():
             say(out, f"storage: {storage} goes away with the job's files; give an absolute --storage that lasts.")
-        return self._drive(out, began or time.time(), lambda: new_folder(storage, self.spec.name))
+        return self._drive(self.spec, out, began or time.time(), lambda: new_folder(storage, self.spec.name))
 
     def resume(self, *, spec: SweepSpec | None = None, out: TextIO | None = None, began: float | None = None) -> Sweep:
         """Go on with a sweep that was interrupted, killed or halted, to its end, and return this sweep.
@@ -204,18 +204,19 @@ class Sweep:
         """
         if self.history.status == "FINISHED":
             raise UsageError(f"{self.folder} has finished. `sweeps extend` adds trials to it.")
-        if spec is not None:
-            refuse_changes(self.spec, spec)
-        return self._go_on(spec or self.spec, out, began)
+        return self._go_on(accepted(self.spec, spec) if spec else self.spec, out, began)
 
-    def extend(self, trials: int, *, out: TextIO | None = None, began: float | None = None) -> Sweep:
+    def extend(
+        self, trials: int, *, spec: SweepSpec | None = None, out: TextIO | None = None, began: float | None = None
+    ) -> Sweep:
         """Give the last search phase of a finished sweep so many more trials, confirm anew, and return this sweep.
 
-        Raises UsageError for a sweep that has not finished, or whose last search was a grid.
+        `spec` may have another budget, as in `resume`. Raises UsageError for a sweep that has not finished, or whose
+        last search was a grid.
         """
         if self.history.status != "FINISHED":
             raise UsageError(f"{self.folder} has not finished. `sweeps resume` it first.")
-        return self._go_on(extended(self.spec, trials), out, began)
+        return self._go_on(extended(accepted(self.spec, spec) if spec else self.spec, trials), out, began)
 
     def _go_on(self, spec: SweepSpec, out: TextIO | None, began: float | None) -> Sweep:
         folder, out = self.folder, out or sys.stdout
@@ -223,20 +224,19 @@ class Sweep:
             raise UsageError(f"{name_of(spec.trainable)} was defined in a script. Put it in a module, and run anew.")
         record = Record(folder)
         try:
-            self.spec = spec
-            return self._drive(out, began or time.time(), lambda: contextlib.nullcontext(folder), record)
+            return self._drive(spec, out, began or time.time(), lambda: contextlib.nullcontext(folder), record)
         finally:
             record.close()
 
     def _drive(
         self,
+        spec: SweepSpec,
         out: TextIO,
         began: float,
         place: Callable[[], AbstractContextManager[Folder]],
         record: Record | None = None,
     ) -> Sweep:
         """Be the sweep's driver, in the folder that `place` gives; `record` is that of a sweep that has begun."""
-        spec = self.spec
         if spec.tracking:
             tracking.check(spec.tracking)
         say(out, f"sweep {spec.name}: starting Ray …")
@@ -254,7 +254,9 @@ class Sweep:
             ):
                 baseline = baseline_of(spec, standard_hyperparameters(pool))
                 say(out, "the first slot is up; building the baseline's data and model …")
-                footprint = {**inspect_trainable(spec, baseline, pool), **measured}
+                footprint = inspect_trainable(spec, baseline, pool)
+                device_bytes = footprint.pop("device_bytes", 0)
+                footprint |= measured
                 if spec.resources.gpus_per_worker == "auto":
                     footprint["gpus"] = need["gpus"]
                 earlier = earlier_seconds_per_epoch(spec, folder.parent)
@@ -267,6 +269,7 @@ class Sweep:
                 self._history = record.history
                 code_before = record.history.header.get("git")
                 header(record, spec, slots, cluster, began)
+                self.spec = spec
                 note_changed_code(record, code_before)
                 record.write("plan", **plan.document())
                 say(out, f"sweep in {folder}\n{render(plan, spec)}")
@@ -285,6 +288,8 @@ class Sweep:
                     footprint,
                     Path(scratch),
                 )
+                if measured:  # on another machine another share
+                    engine.share(measured["peak_bytes"], device_bytes)
                 if spec.budget.hours is not None:
                     spent = sum(driver.last - driver.began for driver in record.history.drivers[:-1])
                     engine.deadline = began + spec.budget.hours * 3600 - spent
@@ -307,6 +312,7 @@ class Sweep:
                     RUN[phase.kind](engine, phase)
                     if engine.spent():
                         break
+            engine.keeper.clean()
             status, reason = ("INTERRUPTED", engine.spent()) if engine.spent() else ("FINISHED", "all phases")
         except Exception as error:
             status, reason = "FAILED", str(error) if isinstance(error, SweepsError) else repr(error)
@@ -315,11 +321,14 @@ class Sweep:
             try:
                 with contextlib.closing(record):
                     record.write("end", status=status, reason=reason, time=split(record.history, engine.slots))
-                report = self.report()
+                try:
+                    report = str(self.report())
+                except StorageError as error:
+                    report = f"not written: {error}"
             finally:  # whatever became of the storage
                 problem = tracking.finish(child, INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
             command, page = tracking.open_command(engine.folder, uri), tracking.page(engine.folder, uri)
-            answer = summary(record.history, report=str(report), open_command=command, page=page)
+            answer = summary(record.history, report=report, open_command=command, page=page)
             say(out, answer)
             if problem:
                 print(problem, file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from sweeps.history import LIVE, TrialHistory
 from sweeps.lease import Lease
 from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
-from sweeps.slots import ASIDE, Order, non_finite
+from sweeps.slots import ASIDE, INTERRUPTED_S, Order, non_finite
 from sweeps.spec import rungs
 
 ATTEMPTS = 2
@@ -32,8 +32,6 @@ ALIKE = 3
 """So many first trials that fail alike halt the sweep."""
 LEASE_LOSSES = 6
 """A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
-INTERRUPTED_S = 1.0
-"""How long a slot has to end by itself when the driver is interrupted."""
 
 
 def run_phase(
@@ -130,7 +128,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def __init__(self, engine: Engine, phase: str) -> None:
         self.engine, self.phase = engine, phase
         self.record = engine.record
-        self.retry: Callable[[Order, int], None] = lambda order, told: None
+        self.retry: Callable[[Order], None] = lambda order: None
         self.problem: SweepsError | None = None
         self.last: dict[str, dict[str, Any]] = {}
         self.judged: dict[str, dict[str, Any]] = {}
@@ -164,7 +162,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.judged.pop(trial.trial, None)
             return
         order = Order(
-            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.checkpoint, tuple(checkpoints)
+            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.checkpoint, tuple(checkpoints), trial.told
         )  # fmt: skip
         failure = failed(trial)
         self.last[order.holder] = {
@@ -172,9 +170,9 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         }  # fmt: skip
         status, reason = self._outcome(order)
         if status == "RETRY":
-            self.retry(replace(order, attempt=order.attempt + 1), trial.told)
+            self.retry(replace(order, attempt=order.attempt + 1))
         elif status == "INTERRUPTED":
-            self.retry(order, trial.told)
+            self.retry(order)
         else:
             self._end(order, status, reason)
 
@@ -211,10 +209,11 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 told = f"storage: {self.engine.folder}: {report['failure']['message']}."
                 self.problem = StorageError(f"{told} Free space or mend it, then `sweeps resume`.")
             if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
-                self.retry(replace(order, attempt=order.attempt + 1, resume=history.checkpoint), history.told)
+                again = replace(order, attempt=order.attempt + 1, resume=history.checkpoint, told=history.told)
+                self.retry(again)
         resume = report["checkpoint"] or order.resume  # where a lease that Tune starts again goes on
-        order_now = {**trial.config["order"], "resume": resume}
-        trial.set_config({**trial.config, "order": order_now, "told": history.told})
+        order_now = {**trial.config["order"], "resume": resume, "told": history.told}
+        trial.set_config({**trial.config, "order": order_now})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order(**trial.config["order"])
@@ -246,7 +245,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         order = Order(**trial.config["order"])
         self._lease_lost(order)
         if self.problem is None:
-            self.retry(order, self.record.history.trials[order.trial].told)
+            self.retry(replace(order, told=self.record.history.trials[order.trial].told))
 
     def _compare(self, trial: TrialHistory, repeated: Mapping[str, Mapping[str, Any]]) -> None:
         """Say so, once a trial, when epochs that were trained again came out otherwise than the journal has them."""

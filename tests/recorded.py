@@ -146,7 +146,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
     winner = max(records, key=lambda r: r["mean"])
     difference = winner["mean"] - records[0]["mean"]
     journal.append(
-        "verdict", verdict="ADOPT", metric="val/accuracy", mode="max", epochs=9, winner=winner["arm"], best_trial=winner["trials"][0], arms=records,
+        "verdict", phase="confirm", verdict="ADOPT", metric="val/accuracy", mode="max", epochs=9, winner=winner["arm"], best_trial=winner["trials"][0], arms=records,
         comparison={"candidate": winner["arm"], "seeds": [1, 2, 3], "differences": [difference] * 3, "mean_difference": difference, "low": difference - 0.01, "high": difference + 0.01, "confidence": 0.95, "seeds_needed": 3},
         test={winner["arm"]: [{"test/accuracy": v - 0.005} for v in winner["values"]], "baseline": [{"test/accuracy": v - 0.005} for v in records[0]["values"]]},
         test_reads=1, text=f"ADOPT {winner['arm']}: val/accuracy {winner['mean']:.3f} against {records[0]['mean']:.3f} of the baseline over 3 seeds.",

@@ -136,3 +136,11 @@ def heavy(config: dict[str, Any], session: Session) -> Iterator[Report]:
         time.sleep(config.get("seconds", 0.0))
         done = epoch
         yield Report(epoch, {"val/loss": loss(config, epoch)})
+
+
+class Tested(Line):
+    """One with a test split."""
+
+    def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
+        data = super().data(config, fidelity)
+        return replace(data, test=data.val)

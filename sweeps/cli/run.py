@@ -55,12 +55,14 @@ def resume(began: float, sweep: str, spec: Path | None) -> None:
 @click.command()
 @SWEEP
 @click.option("--trials", type=int, required=True, help="How many trials to add to the last search phase.")
+@click.option("--spec", type=click.Path(path_type=Path), help="The spec, with another budget, resources or tracking.")
 @click.pass_obj
-def extend(began: float, sweep: str, trials: int) -> None:
+def extend(began: float, sweep: str, trials: int, spec: Path | None) -> None:
     """Go on from a SWEEP that has finished: more trials of its last search, and the verdict anew."""
+    from sweeps.spec import read_spec
     from sweeps.sweep import Sweep
 
-    Sweep.open(sweep).extend(trials, began=began)
+    Sweep.open(sweep).extend(trials, spec=read_spec(spec) if spec else None, began=began)
 
 
 @click.command()

@@ -56,14 +56,15 @@ def run(engine: Engine, phase: Confirm) -> None:
     try:
         verdict = judge(collected, spec.metric, spec.mode)
     except ValueError as error:
-        engine.record.write("finding", finding="no_verdict", severity="warn", message=f"{name}: {error}")
+        engine.record.write("finding", finding="no_verdict", severity="warn", message=f"{name}: {error}", phase=name)
         engine.keeper.ended()
         return
     sign = 1 if spec.mode == "max" else -1
     best = max(zip(verdict.best.values, verdict.best.trials, strict=True), key=lambda pair: sign * pair[0])[1]
     test = read_test(engine, name, verdict)
     reads = len(history.tests)
-    engine.record.write("verdict", **document(verdict, epochs=epochs, best_trial=best, test=test, test_reads=reads))
+    fields = document(verdict, epochs=epochs, best_trial=best, test=test, test_reads=reads)
+    engine.record.write("verdict", phase=name, **fields)
     engine.keeper.ended()
 
 
@@ -94,12 +95,19 @@ def collect(trials: Sequence[TrialHistory], role: str, config: Config, metric: s
 
 
 def read_test(engine: Engine, phase: str, verdict: Verdict) -> dict[str, Any] | None:
-    """The test split's metrics of the winner and the baseline, a dict a seed; None without a test split."""
+    """The test split's metrics of the winner and the baseline, a dict a seed; None without a test split.
+
+    Of an arm whose same trials an earlier verdict read, those numbers: before the sweep was extended.
+    """
     if not engine.footprint.get("test_rows"):
         return None
+    earlier = engine.record.history.verdict or {"test": None, "arms": []}
+    known = {arm["arm"]: arm["trials"] for arm in earlier["arms"] if arm["arm"] in (earlier["test"] or {})}
     arms = [arm for arm in verdict.arms if arm.arm in (verdict.winner, "baseline")]
-    engine.record.write("test", phase=phase, arms=[arm.arm for arm in arms])
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {arm.arm: earlier["test"][arm.arm] for arm in arms if known.get(arm.arm) == arm.trials}
+    arms = [arm for arm in arms if arm.arm not in found]
+    if arms:
+        engine.record.write("test", phase=phase, arms=[arm.arm for arm in arms])
     for arm in arms:
         found[arm.arm] = []
         for trial in (engine.record.history.trials[t] for t in arm.trials):

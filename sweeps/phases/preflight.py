@@ -59,7 +59,10 @@ def run(engine: Engine, phase: Preflight) -> None:
             severity, message = "warn", f"{message} Skipped: {phase.skip[found.finding]}"
         elif severity == "block":
             blocking.append(found)
-        engine.record.write("finding", finding=found.finding, severity=severity, message=f"{name}: {message}")
+        measured = {key: answer["probes"][key] for key in ("peak_bytes", "device_bytes") if found.finding == "cost"}
+        engine.record.write(
+            "finding", finding=found.finding, severity=severity, message=f"{name}: {message}", evidence=measured
+        )  # fmt: skip
         engine.note(f"{name}: {'passed' if severity == 'info' else severity}, {message}")
     if blocking:
         close_phase(engine, name, "FAILED", f"{blocking[0].finding} failed", answer["seconds"])

@@ -11,10 +11,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sweeps.errors import StorageError
 from sweeps.history import History
 from sweeps.report import figures, tables, words
 from sweeps.report.outcome import cost, outcome
-from sweeps.storage import Folder, RemotePath, at_hand
+from sweeps.storage import Folder, RemotePath, at_hand, first_words
 
 CAPTIONS = {
     "lr_range": "The loss as the learning rate rose step by step; the shaded range is searched, with a margin.",
@@ -33,15 +34,22 @@ def write(history: History, folder: Folder) -> Path:
     """Write `report.html` and the figures it embeds into the sweep's folder; the page's path on this machine.
 
     Of a remote sweep the page goes to its storage as well. Works at any moment of a sweep and leaves out what is not
-    there yet. Raises StorageError for an empty journal.
+    there yet. Raises StorageError for an empty journal, and when it cannot be written.
     """
     here = at_hand(folder)
     page = here / "report.html"
     words.spec_of(history)
-    here.mkdir(parents=True, exist_ok=True)
-    page.write_text(render(history, figures.write(history, here)), encoding="utf-8")
-    if isinstance(folder, RemotePath):
-        (folder / "report.html").write_bytes(page.read_bytes())
+    try:
+        here.mkdir(parents=True, exist_ok=True)
+        unfinished = page.with_suffix(".unfinished")
+        unfinished.write_text(render(history, figures.write(history, here)), encoding="utf-8")
+        unfinished.replace(page)
+        if isinstance(folder, RemotePath):
+            (folder / "report.html").write_bytes(page.read_bytes())
+    except OSError as error:
+        why = error.strerror or first_words(error)
+        mend = "Free space or mend it, then `sweeps report`"
+        raise StorageError(f"report: cannot write {page}: {why}. {mend}.") from None
     return page
 
 

@@ -9,7 +9,7 @@ import math
 import shlex
 import textwrap
 
-from sweeps.history import History
+from sweeps.history import LIVE, History
 from sweeps.insight.curves import leader
 from sweeps.report import words
 from sweeps.report.outcome import Arm, cost, moved, outcome
@@ -67,7 +67,7 @@ def status(history: History) -> str:
             lines.append(cut(f"  {name:<10} {phase.status.lower()} {first_line(phase.reason)}"))
     for name, planned in planned_trials(history).items():
         trials = history.of_phase(name)
-        done = sum(trial.status != "RUNNING" for trial in trials)
+        done = sum(trial.status not in LIVE for trial in trials)
         state = "" if name in history.phases else "  not begun"
         lines.append(cut(f"  {name:<10} {done}/{planned} done{state}"))
         if best := _best(history, name):

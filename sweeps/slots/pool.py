@@ -16,6 +16,8 @@ CLOSE_S = 10.0
 """A trial that has not let go of its slot after this long loses the slot's process."""
 CALL_S = 1800.0
 """A command of the driver's own loads data and trains nothing: one that takes longer hangs."""
+INTERRUPTED_S = 1.0
+"""How long a slot has to end by itself when the driver is interrupted: the trial goes on from a checkpoint anyhow."""
 MAX_STARTS = 3
 """A slot that cannot be started this often in a row is given up, with the reason."""
 

@@ -39,6 +39,8 @@ class Order:
     resume: str | None = None
     checkpoints: tuple[float, ...] = ()
     """Epochs that are checkpointed, each with the first report that reaches it; the last epoch always is."""
+    told: int = 0
+    """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints but it."""
 
     @property
     def holder(self) -> str:
@@ -76,7 +78,7 @@ class Worker:
             except BaseException as error:  # noqa: BLE001  the trial's own code: its sys.exit must not end the slot
                 found = {"epoch": self.epoch, "metrics": {}, "done": True, "failure": failure(error)}
                 traceback.print_exc()  # into the trial's own log
-        if found.get("failure") or name == "close":
+        if found.get("failure") or found.get("checkpoint") or name == "close":
             self._store_log(log)
         own = {"slot": os.getpid(), "seconds": time.perf_counter() - began}
         return {"checkpoint": None, "failure": None, **found, **own}
@@ -123,6 +125,7 @@ class Worker:
         if found := non_finite(self.epoch, metrics):
             return {"epoch": self.epoch, "metrics": metrics, "done": True, "failure": found}
         due = done or any(before < due <= epoch for due in self.order.checkpoints)
+        due = due and epoch >= self.order.told
         checkpoint = self._save() if due and self.session.capture else None
         return {"epoch": self.epoch, "metrics": metrics, "done": done, "checkpoint": checkpoint}
 
@@ -142,13 +145,13 @@ class Worker:
         """What a trial of this config will take: rows, parameters, bytes; {} for a loop of the user's own."""
         from trainables.contract import Fidelity, instantiate
         from trainables.footprint import describe
+        from trainables.probes import device_bytes
 
         found = self._trainable()
         if inspect.isgeneratorfunction(found):
             return {"footprint": {}}
-        return {
-            "footprint": asdict(describe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))
-        }
+        told = describe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device)
+        return {"footprint": {**asdict(told), "device_bytes": device_bytes(self.device)}}
 
     def probe(self, order: Order) -> Answer:
         """What preflight asks of this config (`trainables.probes`); {} for a loop of the user's own."""
@@ -212,10 +215,15 @@ class Worker:
         return pointer
 
     def _fetch_log(self, log: Path) -> None:
-        """Of a trial that another node began, what it printed there: an object cannot be appended to."""
+        """What a trial that goes on has printed: from the storage where another node began it, else to the storage,
+
+        for a slot that was lost stored nothing after its last checkpoint.
+        """
         assert self.order is not None
         again = self.order.attempt > 1 or self.order.resume
-        if again and isinstance(self.folder, RemotePath) and self.rank == 0 and not log.exists():
+        if again and log.exists():
+            self._store_log(log)
+        elif again and isinstance(self.folder, RemotePath) and self.rank == 0:
             with contextlib.suppress(OSError):  # none was stored: a slot that is killed stores none
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_bytes((self.folder / "logs" / log.name).read_bytes())

@@ -171,7 +171,10 @@ def check_whole(sweep: Folder, database: Path) -> None:
     assert lines[-1]["status"] == "FINISHED"
     named = {line["checkpoint"] for line in of_kind(lines, "report") if line["checkpoint"]}
     left = [path.rpartition("/") for path, _ in files(sweep / "checkpoints")]
-    assert {f"checkpoints/{pointer}" for pointer, _, name in left if name == "manifest.json"} <= named
+    kept = {f"checkpoints/{pointer}" for pointer, _, name in left if name == "manifest.json"}
+    assert kept <= named
+    assert {f"checkpoints/{pointer}" for pointer, *_ in left} == kept, "nothing torn, nothing half removed"
+    assert 3 <= len(kept) <= 3 + 2, "the best three, the winner, the incumbent"
     check_mlflow(sweep.name, database, lines)
 
 

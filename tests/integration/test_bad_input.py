@@ -222,7 +222,7 @@ def test_a_batch_that_is_larger_than_the_data(folder: Path, command: str) -> Non
 @pytest.mark.parametrize(
     ("resources", "problem", "mend"),
     [
-        ("{cpus_per_worker: 4000}", "a trial takes 4000 CPUs and 0 GPUs on one node", "Lower cpus_per_worker"),
+        ("{cpus_per_worker: 4000}", "a trial takes 4000 CPUs and 0 GPUs on one node", "Lower workers, cpus_per_worker"),
         ("{gpus_per_worker: 99}", "a trial takes 1 CPU and 99 GPUs on one node", "or gpus_per_worker"),
         ("{concurrency: 5000}", "5000 trials at a time were asked for", "Write concurrency: "),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e.terminal import ROOT, of_kind
+from sweeps.history import History
 from sweeps.journal import read
 from sweeps.storage import newest_sweeps
 
@@ -57,7 +58,10 @@ def test_trials_share_a_gpu_by_the_memory_that_preflight_measured(tmp_path: Path
     assert len({line["slot"] for line in of_kind(lines, "report")}) == together
     assert f"of a GPU each, {together} trials at a time" in done.stdout
     (end,) = (line for line in of_kind(lines, "end") if "time" in line)
-    trials = sum(line["seconds"] for line in of_kind(lines, "report"))
+    history = History.open(sweep)
+    alone = history.phases["preflight"].seconds  # on a whole GPU
+    assert alone > 0
+    shared = sum(trial.seconds for trial in history.trials.values())
     assert end["time"]["slots"] == together
-    assert end["time"]["gpu_hours"] * 3600 > trials * footprint["gpus"]
-    assert end["time"]["gpu_hours"] * 3600 < trials * footprint["gpus"] + 600
+    assert end["time"]["gpu_hours"] * 3600 == pytest.approx(alone + shared * footprint["gpus"])
+    assert history.measured == {name: footprint[name] for name in ("peak_bytes", "device_bytes")}

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import recorded
 from engine import toy_spec
 from recorded import record
-from sweeps import StorageError, Sweep, SweepSpec, UsageError
+from sweeps import StorageError, Sweep, SweepSpec, TrackingError, UsageError
 from sweeps.history import History
 from sweeps.journal import Journal, read
+from sweeps.resume import accepted, extended
+from sweeps.spec import Budget, Resources
 
 PHASES = [
     {"kind": "explore", "trials": 6, "epochs": 4, "reduction_factor": None},
@@ -96,6 +99,24 @@ def test_a_sweep_goes_on_from_its_checkpoints_and_grows(ray_session: object, tmp
     assert Sweep.open(grown.folder).table().equals(grown.table())
 
 
+@pytest.mark.slow
+def test_an_extended_sweep_reads_the_test_split_of_new_arms_only(ray_session: object, tmp_path: Path) -> None:
+    spec = toy_spec(
+        tmp_path, "toys:Tested", space={"lr": {"log": [1e-3, 1e-1]}, "batch_size": 4}, keep_checkpoints=1,
+        phases=[{"kind": "explore", "trials": 4, "epochs": 3}, {"kind": "confirm", "top": 1, "seeds": 2}],
+    )  # fmt: skip
+    first = Sweep(spec).run(out=io.StringIO()).history.verdict
+    folder = next(tmp_path.glob("sweep-*"), None) or next(tmp_path.glob("toy-*"))
+    grown = Sweep.open(folder).extend(8, out=io.StringIO()).history
+    assert first is not None
+    assert grown.verdict is not None
+    assert grown.verdict["test"]["baseline"] == first["test"]["baseline"], "the same trials, read once"
+    assert all(numbers for numbers in grown.verdict["test"].values())
+    assert [f for f in grown.findings if f["finding"] == "no_test"] == []
+    read_arms = [arm for line in grown.tests for arm in line["arms"]]
+    assert len(read_arms) == len(set(read_arms))
+
+
 @pytest.fixture
 def unfinished(tmp_path: Path) -> Path:
     """A recorded sweep whose driver was killed."""
@@ -116,6 +137,28 @@ def test_what_its_results_rest_on_may_not_change(unfinished: Path) -> None:
     other = SweepSpec.model_validate({**sweep.spec.document(), "metric": "val/loss", "mode": "min", "seed": 3})
     with pytest.raises(UsageError, match="metric, mode, seed changed since the sweep began; only budget, "):
         sweep.resume(spec=other)
+
+
+def test_a_spec_of_before_an_extension_is_accepted_and_the_extension_kept() -> None:
+    before = recorded.SPEC
+    longer = extended(before, 5)
+    again = accepted(longer, before.model_copy(update={"budget": Budget(hours=3)}))
+    assert again.phases == longer.phases
+    assert again.budget.hours == 3
+    with pytest.raises(UsageError, match=r"phases changed since"):
+        accepted(longer, before.model_copy(update={"phases": before.phases[:-1]}))
+    with pytest.raises(UsageError, match=r"resources\.workers changed since"):
+        accepted(before, before.model_copy(update={"resources": Resources(workers=2)}))
+
+
+def test_an_extension_that_cannot_begin_changes_nothing(tmp_path: Path) -> None:
+    sweep = Sweep.open(record(tmp_path / "whole"))
+    before = sweep.spec
+    sweep.spec = before.model_copy(update={"tracking": "http://127.0.0.1:1"})
+    given = sweep.spec
+    with pytest.raises(TrackingError):
+        sweep.extend(4, out=io.StringIO())
+    assert sweep.spec is given
 
 
 def test_extend_is_for_finished_searches(unfinished: Path, tmp_path: Path) -> None:

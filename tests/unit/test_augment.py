@@ -111,6 +111,17 @@ def test_a_rotation_turns_about_the_middle():
     assert abs(float(angle.mean())) < 3
 
 
+def test_a_rotation_is_one_also_where_the_sides_differ():
+    x = torch.zeros(300, 1, 21, 61)
+    x[:, :, 10, 38] = 1.0  # 8 to the right of the middle
+    found = of(Strength(rotation=30.0), x)[:, 0]
+    weight = found.sum((1, 2))
+    down = (found.sum(2) * (torch.arange(21.0) - 10)).sum(1) / weight
+    across = (found.sum(1) * (torch.arange(61.0) - 30)).sum(1) / weight
+    assert float(((down**2 + across**2).sqrt() - 8).abs().max()) < 0.3
+    assert 25 < float((torch.atan2(down, across) * 180 / math.pi).abs().max()) < 32
+
+
 def test_brightness_scales_a_whole_row():
     x = images() + 0.5
     ratio = of(Strength(brightness=0.3), x) / x

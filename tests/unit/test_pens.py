@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
+import threading
 import time
 
 import pytest
 
 from sweeps.errors import JournalError
 from sweeps.journal import Journal, JournalReader, read, read_header
-from sweeps.storage import RemotePath, files, place
+from sweeps.storage import RemotePath, files, opened, place
 
 
 @pytest.fixture
@@ -170,6 +172,7 @@ def test_a_lasting_outage_loses_no_line(folder, tmp_path, journal_in, monkeypatc
             journal.append("verdict")
         with pytest.raises(JournalError, match="Could not connect"):
             journal.append("report", epoch=2)
+    assert [line["kind"] for line in read(folder)] == ["sweep"]
     kept = tmp_path / "runs" / folder.name / "unstored" / "0001-000001.jsonl"
     told = re.search(r"copy (\S+) to (\S+), then `sweeps resume`; without the copy, its (\d+) lines", str(caught.value))
     assert told is not None
@@ -178,6 +181,71 @@ def test_a_lasting_outage_loses_no_line(folder, tmp_path, journal_in, monkeypatc
     assert [line["kind"] for line in read(folder)] == ["sweep", "report", "verdict"]
     with pytest.raises(JournalError):
         journal.close()
+
+
+def test_what_waits_for_an_outage_to_end_is_kept_too(folder, tmp_path, journal_in, monkeypatch):
+    journal, entered, release = journal_in(folder), threading.Event(), threading.Event()
+    journal.append("sweep")
+
+    def hangs_then_fails(path, content):
+        entered.set()
+        release.wait(30)
+        raise OSError("Could not connect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemotePath, "write_bytes", hangs_then_fails)
+        patched.setattr("sweeps.storage.PATIENCE_S", 0.0)
+        journal.append("report", epoch=0)
+        assert entered.wait(30)
+        for epoch in range(1, 6):
+            journal.append("report", epoch=epoch)
+        release.set()
+        with pytest.raises(JournalError, match="its 6 lines are done again"):
+            journal.close()
+    (kept,) = (tmp_path / "runs" / folder.name / "unstored").iterdir()
+    assert [json.loads(line)["epoch"] for line in kept.read_bytes().splitlines()] == list(range(6))
+
+
+def test_an_outage_that_cannot_be_kept_at_hand_either_is_told(folder, tmp_path, journal_in, monkeypatch):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    journal = journal_in(folder)
+    journal.append("sweep")
+
+    def out_of_reach(path, content):
+        raise OSError("Could not connect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemotePath, "write_bytes", out_of_reach)
+        patched.setattr("sweeps.storage.PATIENCE_S", 0.0)
+        with pytest.raises(JournalError, match=r"The last 1 lines are lost, for .* cannot be written either"):
+            journal.append("verdict")
+    with pytest.raises(JournalError):
+        journal.close()
+
+
+def test_a_journal_that_could_not_be_opened_holds_no_lock(folder, journal_in, monkeypatch):
+    def out_of_reach(path, content):
+        raise OSError("Could not connect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemotePath, "write_bytes", out_of_reach)
+        with pytest.raises(JournalError, match="cannot write in"):
+            Journal(folder)
+    assert journal_in(folder).generation == 1
+
+
+def test_a_copy_that_someone_left_there_is_no_part_of_the_journal(folder, tmp_path, journal_in):
+    for where in (folder, tmp_path / "local"):
+        if where is not folder:
+            where.mkdir()
+        journal = journal_in(where)
+        journal.append("sweep")
+        journal.close()
+        filesystem, path = opened(where / "journal" / "backup-0001.jsonl.jsonl")
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(b'{"kind":"end"}\n')
+        assert [line["kind"] for line in read(where)] == ["sweep"]
+        assert journal_in(where).generation == 2
 
 
 def test_a_line_that_did_not_fit_is_followed_by_none(tmp_path, journal_in):

@@ -224,6 +224,23 @@ def test_trials_share_a_gpu_by_measured_memory(nodes, peak, gpus, slots):
     assert slots_on(nodes, spec, need) == slots
 
 
+def test_each_of_several_workers_has_a_gpu_of_its_own():
+    resources = {"gpus_per_worker": "auto", "workers": 2}
+    spec = spec_of(resources=resources, phases=[{"kind": "preflight"}, {"kind": "explore"}])
+    need = needs(spec, [{"CPU": 16, "GPU": 4}], {"peak_bytes": 10, "device_bytes": 100})
+    assert need == {"workers": 2, "cpus": 1, "gpus": 1.0}
+    assert slots_on([{"CPU": 16, "GPU": 4}], spec, need) == 2
+    assert needs(spec, [{"CPU": 16, "GPU": 0}])["gpus"] == 0.0
+
+
+@pytest.mark.parametrize("nodes", [[{"CPU": 2, "GPU": 0}], [{"CPU": 2, "GPU": 1}]])
+def test_more_at_a_time_than_have_a_cpu_is_refused_also_where_gpus_are_shared(nodes):
+    resources = {"gpus_per_worker": "auto", "concurrency": 3}
+    spec = spec_of(resources=resources, phases=[{"kind": "preflight"}, {"kind": "explore"}])
+    with pytest.raises(PlanError, match="3 trials at a time were asked for"):
+        slots_on(nodes, spec, needs(spec, nodes))
+
+
 def test_fewer_than_asked_for_at_a_time_is_no_error_where_it_is_measured():
     resources = {"gpus_per_worker": "auto", "concurrency": 3}
     spec = spec_of(resources=resources, phases=[{"kind": "preflight"}, {"kind": "explore"}])
@@ -238,7 +255,7 @@ def test_what_can_never_fit_is_refused_with_the_numbers():
         on(small, {"cpus_per_worker": 8})
     assert str(refused.value) == (
         "resources: a trial takes 8 CPUs and 0 GPUs on one node; the largest of 2 nodes has 6 CPUs and 0 GPUs.\n"
-        "  Lower cpus_per_worker or gpus_per_worker."
+        "  Lower workers, cpus_per_worker or gpus_per_worker."
     )
     with pytest.raises(PlanError, match=r"takes 1 CPU and 0\.5 GPUs on one node; .* has 6 CPUs and 0 GPUs"):
         on(small, {"gpus_per_worker": 0.5})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps.history import Record
+from sweeps.insight.curves import rank
 from sweeps.journal import FORMAT
 from sweeps.retention import MANIFEST, Keeper, kept
 from sweeps.spec import SweepSpec
@@ -108,6 +109,34 @@ def test_the_best_few_of_those_trained_longest_stay(driver, mode, best):
     assert sweep.left() == [f"explore-{name}" for name in best]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_of_equals_the_first_stays_which_is_the_one_that_is_called_best(driver, order):
+    sweep = driver(keep=1)
+    sweep.phase("explore")
+    for number in order:
+        sweep.trial(f"explore-{number}", [0.5] * 3)
+    assert sweep.left() == ["explore-0/3"]
+    assert rank(sweep.record.history.trials.values(), "m", "min", enough=1).trials[0].trial == "explore-0"
+
+
+def test_what_the_storage_will_not_remove_stays_and_is_told_once(driver, monkeypatch):
+    sweep = driver(keep=1)
+    sweep.phase("explore")
+
+    def denied(folder, first):
+        raise PermissionError("When deleting: ACCESS_DENIED. Detail: [errno 13]")
+
+    monkeypatch.setattr("sweeps.retention.remove", denied)
+    for number in range(3):
+        sweep.trial(f"explore-{number}", [0.5 - 0.1 * number] * 2)
+    (finding,) = sweep.record.history.findings
+    assert (finding["finding"], finding["severity"]) == ("checkpoints_stay", "warn")
+    assert "ACCESS_DENIED. May this user delete there?" in finding["message"]
+    monkeypatch.undo()
+    sweep.keeper.clean()
+    assert sweep.left() == ["explore-2/2"]
+
+
 def test_the_bound_is_the_sweeps_not_the_phases(driver):
     sweep = driver(keep=3)
     sweep.phase("explore")
@@ -167,7 +196,7 @@ def test_all_seeds_stay_until_the_verdict_has_read_them(driver):
     assert sweep.left() == everything
     sweep.keeper.clean()
     assert sweep.left() == everything
-    sweep.write("verdict", verdict="ADOPT", best_trial="confirm-1")
+    sweep.write("verdict", phase="confirm", verdict="ADOPT", best_trial="confirm-1")
     sweep.keeper.ended()
     assert sweep.left() == ["confirm-1/3", "confirm-3/3", "explore-1/3"], "the winner, the best, the incumbent"
 
@@ -175,7 +204,7 @@ def test_all_seeds_stay_until_the_verdict_has_read_them(driver):
 def test_without_a_verdict_they_go_when_that_is_known(driver):
     sweep = driver(keep=1)
     confirmed(sweep)
-    sweep.write("finding", finding="no_verdict", severity="warn", message="")
+    sweep.write("finding", finding="no_verdict", severity="warn", message="", phase="confirm")
     sweep.keeper.ended()
     assert sweep.left() == ["confirm-3/3", "explore-1/3"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,7 +171,6 @@ def test_the_searcher_hands_out_every_trial_once_in_order_and_says_so():
     assert given[1] == {
         "metric": "val/loss",
         "pool": ("pool", "space"),
-        "told": 0,
         "order": {
             "trial": "explore-001",
             "attempt": 1,
@@ -178,6 +178,7 @@ def test_the_searcher_hands_out_every_trial_once_in_order_and_says_so():
             "fidelity": {"epochs": 3, "data_fraction": 0.5, "seed": 101},
             "resume": None,
             "checkpoints": (1.0, 2),
+            "told": 0,
         },
     }
     assert Order(**given[1]["order"]).holder == "explore-001.1"
@@ -201,19 +202,19 @@ def test_a_trial_to_be_tried_again_goes_before_new_ones_with_its_role():
     first = Order(**suggester.suggest("a")["order"])
     second = Order(**suggester.suggest("b")["order"])
     for order, resume in ((first, "checkpoints/explore-000/1"), (second, None)):
-        suggester.retry(Order(**{**vars(order), "attempt": 2, "resume": resume}), told=1)
+        suggester.retry(replace(order, attempt=2, resume=resume, told=1))
     suggester.on_trial_complete("a")
     suggester.on_trial_complete("b")
     config = suggester.suggest("c")
     again = config["order"]
-    assert config["told"] == 1
+    assert again["told"] == 1
     assert (again["trial"], again["attempt"], again["resume"]) == ("explore-000", 2, "checkpoints/explore-000/1")
     assert again["config"] == {"value": 0}
     suggester.suggest("d")
     suggester.suggest("e")
     assert told[2:] == [("explore-000", 2, "role0"), ("explore-001", 2, "role1"), ("explore-002", 1, "role2")]
     assert suggester.suggest("f") is None
-    suggester.retry(Order(**{**again, "attempt": 3}), told=2)
+    suggester.retry(Order(**{**again, "attempt": 3}))
     assert suggester.suggest("f")["order"]["attempt"] == 3, "what comes back late is still taken"
 
 

@@ -164,6 +164,8 @@ class Standing:
     [
         ("s3://key:secret@bucket/runs", r"s3://…@bucket holds a secret\. Leave it out, and set AWS_ACCESS_KEY_ID"),
         ("s3://bucket/runs?colour=red", "Unexpected query parameter in S3 URI: 'colour'. Give a folder"),
+        ("s3://bucket/team#1/runs", r"holds a '#', which ends a URI's path\. Choose"),
+        ("s3:/bucket/runs", r"has one slash after s3:\. Write s3://…"),
         ("nowhere://bucket/runs", "nowhere://bucket: Unrecognized filesystem type"),
     ],
 )

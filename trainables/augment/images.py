@@ -70,7 +70,10 @@ def moved(images: Tensor, strength: Strength, draws: Draws) -> Tensor:
     across, down = (
         2 * draws.between(-strength.shift, strength.shift) + (1 - size) * draws.between(-1.0, 1.0) for _ in range(2)
     )
-    turned = (size * angle.cos(), -size * angle.sin(), across, size * angle.sin(), size * angle.cos(), down)
+    tall = images.shape[2] / images.shape[3]  # both sides count as 2 there: what turns must count in pixels
+    turned = (
+        size * angle.cos(), -size * angle.sin() * tall, across, size * angle.sin() / tall, size * angle.cos(), down,
+    )  # fmt: skip
     grid = functional.affine_grid(
         torch.stack(turned, dim=1).reshape(-1, 2, 3).to(images.dtype), list(images.shape), align_corners=False
     )
