@@ -88,7 +88,10 @@ class Best:
 
         if self.checkpoint is None:
             raise UsageError(f"{self.trial} has no checkpoint: its loop never called session.checkpoint_with.")
-        return dict(state.load(*opened(self.checkpoint)))
+        try:
+            return dict(state.load(*opened(self.checkpoint)))
+        except state.CheckpointError as error:
+            raise StorageError(f"{error}. Restore it from a copy, or train {self.trial}'s config again.") from None
 
     def load(self) -> Any:
         """The trained `nn.Module`, on the CPU, in eval mode. Raises UsageError for a loop of the user's own."""
@@ -115,7 +118,7 @@ class Sweep:
         """The sweep in a folder, finished or running. Raises StorageError when there is none."""
         history = History.open(find_sweep(path))
         if history.spec is None:
-            raise SweepFailed(f"the journal of {path} has not begun. Was the run ended at once?")
+            raise SweepFailed(f"the journal of {path} has not begun: its run ended at once. Run the sweep anew.")
         sweep = cls(history.spec)
         sweep._history = history
         return sweep

@@ -96,7 +96,7 @@ def load(filesystem: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
         manifest = json.loads(_read(filesystem, path, MANIFEST))
         written, size, digest = manifest["format"], manifest["size"], manifest["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {path}: {MANIFEST} is torn ({error}). Go on from an older one") from None
+        raise CheckpointError(f"checkpoint {path}: {MANIFEST} is torn ({error})") from None
     if written != FORMAT:
         raise CheckpointError(
             f"checkpoint {path}: {MANIFEST} is of format {written}, this version reads {FORMAT}. "
@@ -104,13 +104,9 @@ def load(filesystem: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
         )
     content = _read(filesystem, path, STATE)
     if len(content) != size:
-        raise CheckpointError(
-            f"checkpoint {path}: {STATE} is torn: {len(content)} bytes, of {size}. Go on from an older one"
-        )
+        raise CheckpointError(f"checkpoint {path}: {STATE} is torn: {len(content)} bytes, of {size}")
     if hashlib.sha256(content).hexdigest() != digest:
-        raise CheckpointError(
-            f"checkpoint {path}: {STATE} is torn: its digest is not the manifest's. Go on from an older one"
-        )
+        raise CheckpointError(f"checkpoint {path}: {STATE} is torn: its digest is not the manifest's")
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
 
@@ -172,7 +168,7 @@ def _read(filesystem: pyarrow.fs.FileSystem, path: str, name: str) -> bytes:
             content: bytes = stream.readall()
     except FileNotFoundError:
         why = "it was never finished, or was removed" if name == MANIFEST else "it was removed"
-        raise CheckpointError(f"checkpoint {path}: {name} is missing: {why}. Go on from an older one") from None
+        raise CheckpointError(f"checkpoint {path}: {name} is missing: {why}") from None
     return content
 
 

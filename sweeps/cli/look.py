@@ -37,11 +37,12 @@ def sync(sweep: str, tracking_uri: str | None) -> None:
     """Write a SWEEP that has ended into MLflow; what is there already is left as it is."""
     from sweeps import tracking
     from sweeps.history import History
+    from sweeps.report import words
     from sweeps.storage import find_sweep
 
     folder = find_sweep(sweep)
-    spec = History.open(folder).spec
-    uri = tracking_uri or (spec.tracking if spec else None) or tracking.default_uri(folder)
+    spec = words.spec_of(History.open(folder))
+    uri = tracking_uri or spec.tracking or tracking.default_uri(folder)
     tracking.sync(folder, uri)
     click.echo(tracking.open_command(folder, uri))
     if page := tracking.page(folder, uri):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -334,17 +336,28 @@ def wait_for(condition, limit_s: float, what: str):  # type: ignore[no-untyped-d
     return value
 
 
+@contextlib.contextmanager
+def started(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """`python -m sweeps …`, its words in the files out and err, and the mark of its processes; all ended after."""
+    mark = f"BAD_INPUT_TEST={uuid.uuid4()}"
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", mark.split("=")[0]: mark.split("=")[1]}
+    with open("out", "w") as out, open("err", "w") as err:
+        command = [sys.executable, "-m", "sweeps", *words]
+        sweep = subprocess.Popen(command, stdout=out, stderr=err, env=env, start_new_session=True)
+    try:
+        yield sweep, mark
+    finally:
+        for pid in processes_with(mark):
+            os.kill(pid, signal.SIGKILL)
+        sweep.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["the driver", "the terminal's whole group"])
 def test_ctrl_c_ends_a_sweep_in_order(folder: Path, to: str) -> None:
     space = "\n  value: {float: [0.0, 1.0]}\n  seconds: 0.3"
     spec = write_spec(space=space, phases="\n  - {kind: explore, trials: 500, epochs: 3}\n  - {kind: confirm}")
-    mark = f"BAD_INPUT_TEST={uuid.uuid4()}"
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", mark.split("=")[0]: mark.split("=")[1]}
-    words = [sys.executable, "-m", "sweeps", "run", str(spec)]
-    with open("out", "w") as out, open("err", "w") as err:
-        sweep = subprocess.Popen(words, stdout=out, stderr=err, env=env, start_new_session=True)
-    try:
+    with started("run", str(spec)) as (sweep, mark):
         wait_for(lambda: any(b'"report"' in p.read_bytes() for p in folder.glob("runs/*/journal/*")), 120, "report")
         assert len(processes_with(mark)) > 3, "the driver, Ray and its workers"
         (os.kill if to == "the driver" else os.killpg)(sweep.pid, signal.SIGINT)
@@ -361,7 +374,21 @@ def test_ctrl_c_ends_a_sweep_in_order(folder: Path, to: str) -> None:
         assert Path("err").read_text() == "interrupted.\n"
         assert "Traceback" not in Path("out").read_text()
         wait_for(lambda: not processes_with(mark), 15, "end of every process")
-    finally:
-        for pid in processes_with(mark):
-            os.kill(pid, signal.SIGKILL)
-        sweep.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_data_that_take_an_hour_do_not_hold_a_driver_back(folder: Path, signal_: signal.Signals) -> None:
+    """Interrupted before the sweep has begun: no folder, no process stays."""
+    Path("endless.py").write_text(
+        "import pathlib, time\n\nclass Net:\n    def data(self, config, fidelity):\n"
+        "        pathlib.Path('at_data').touch()\n        time.sleep(3600)\n\n    def model(self, config, data): ...\n"
+    )
+    spec = write_spec(trainable="endless:Net", space="\n  lr: {log: [1e-3, 1e-1]}\n  batch_size: 8")
+    with started("run", str(spec)) as (sweep, mark):
+        wait_for(lambda: Path("at_data").exists(), 120, "call of data()")
+        sweep.send_signal(signal_)
+        assert sweep.wait(timeout=15) == 130
+        assert Path("err").read_text() == "interrupted.\n"
+        assert not list(folder.glob("runs/*/journal"))
+        wait_for(lambda: not processes_with(mark), 15, "end of every process")

@@ -283,3 +283,18 @@ def test_the_spec_shown_is_the_spec(page, history):
 
     block = page.text["provenance"].split("generation 1")[1]
     assert SweepSpec.model_validate(YAML(typ="safe").load(block)) == history.spec
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one_and_says_so(folder, monkeypatch):
+    history = History.open(folder)
+    page = write(history, folder)
+    before = page.read_bytes()
+
+    def full(path, text, encoding):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(StorageError, match=r"report: cannot write .*No space left on device\. Free space or mend it"):
+        write(history, folder)
+    assert page.read_bytes() == before
