@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from trainables import parallel, precision
 from trainables.contract import Config, Fidelity, Session, Trainable, TrainableError
-from trainables.training import Training, kept_weights, load_weights, prepare
+from trainables.training import Training, load_weights, prepare
+from trainables.warm_start import kept_weights
 
 EVAL_BATCHES = 4
 """An evaluation batch is this many training batches: nothing is kept for a backward pass, so it fits."""

@@ -68,6 +68,12 @@ class Hyperparameters:
     """Whether a training ends with the weights of the epoch with the best validation loss."""
     ema_decay: float = 0.0
     """In [0, 1): above 0, what is evaluated and kept is an exponential moving average of the weights."""
+    warm_start: str | None = None
+    """A checkpoint whose weights the training begins with, by path or URI; None: cold (`trainables.warm_start`)."""
+    freeze_depth: int = 0
+    """At least 0: so many parts of the network, from its input on, keep the weights that they begin with."""
+    head_lr: float | None = None
+    """Learning rate of the last part of the network, above 0; None: `lr` as everywhere. The schedule multiplies it."""
     augment: int = 0
     """Level 0 (none) to 3 of random changes of the training rows, for what kind the rows are (`trainables.augment`)."""
     label_smoothing: float = 0.0
@@ -83,10 +89,10 @@ _CHOICES = {
     "optimizer": OPTIMIZERS, "schedule": (*SCHEDULES, PLATEAU), "precision": PRECISIONS,
     "class_weights": ("none", "balanced"),
 }  # fmt: skip
-_OPTIONAL = ("clip_norm", "clip_percentile")
+_OPTIONAL = ("clip_norm", "clip_percentile", "head_lr", "warm_start")
 _YES_OR_NO = ("nesterov", "restore_best")
 
-_WHOLE = ("batch_size", "accumulate", "plateau_patience", "patience", "augment")
+_WHOLE = ("batch_size", "accumulate", "plateau_patience", "patience", "freeze_depth", "augment")
 
 # name: (lower bound, is the bound itself allowed, upper bound, never itself allowed)
 _BOUNDS = {
@@ -106,6 +112,8 @@ _BOUNDS = {
     "warmup_fraction": (0.0, True, 1.0),
     "clip_norm": (0.0, False, math.inf),
     "ema_decay": (0.0, True, 1.0),
+    "freeze_depth": (0, True, math.inf),
+    "head_lr": (0.0, False, math.inf),
     "augment": (0, True, 4),
     "label_smoothing": (0.0, True, 1.0),
 }
@@ -144,6 +152,10 @@ def _checked(name: str, where: str, value: Any) -> Any:
         return value
     if name in _OPTIONAL and value is None:
         return None
+    if name == "warm_start":
+        if not isinstance(value, str):
+            raise TrainableError(f"config: {where} is {value!r}. Give the path or URI of a checkpoint")
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         mend = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) else ""
         raise TrainableError(f"config: {where} is {value!r}, a {type(value).__name__}. Give a number{mend}")

@@ -25,7 +25,8 @@ import torch
 from trainables import optim, parallel, precision, state
 from trainables.contract import Config, Report, Session, Trainable, TrainableError
 from trainables.evaluation import evaluate
-from trainables.training import Training, epoch_batches, kept_weights, load_weights, lr_at, prepare, rows_of, step
+from trainables.training import Training, epoch_batches, load_weights, lr_at, prepare, rows_of, step
+from trainables.warm_start import kept_weights
 
 FINITE_CHECK_EVERY = 16
 """Steps between two looks at the loss: each look waits for the device, and a non-finite loss stays in the sum."""
@@ -87,7 +88,7 @@ def _restore(training: Training, saved: dict[str, Any]) -> int:
         raise TrainableError(
             f"state: it has no {', '.join(sorted(missing))}: it was not saved by this loop. Start the trial afresh"
         )
-    load_weights(training.model, saved)
+    load_weights(training.model, saved["model"])
     optim.restore(training.optimizer, saved["optimizer"])
     # What a state of another config lacks begins afresh.
     for name, part in (

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from trainables.contract import TrainableError
+from trainables.warm_start import head
 
 if TYPE_CHECKING:
     from trainables.hyperparameters import Hyperparameters
@@ -27,6 +28,8 @@ BETA1 = 0.9
 def build(model: nn.Module, hyper: Hyperparameters) -> torch.optim.Optimizer:
     """The optimizer of a config over the model's trainable parameters, weight decay on matrices and kernels only.
 
+    Each group has a `share`: what the learning rate is multiplied with for it, other than 1 for a head with its own.
+
     Parameters of at most one dimension are the norms' scales and shifts and the biases: decaying them costs fit and
     regularises nothing. Raises TrainableError when the model has nothing to train.
     """
@@ -35,9 +38,15 @@ def build(model: nn.Module, hyper: Hyperparameters) -> torch.optim.Optimizer:
         raise TrainableError(
             f"model: {type(model).__name__} has no parameter that requires a gradient. Unfreeze at least one"
         )
+    last = head(model) if hyper.head_lr is not None else set()
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": hyper.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in trainable if (p.ndim > 1) is decays and (id(p) in last) is own],
+            "weight_decay": hyper.weight_decay if decays else 0.0,
+            "share": hyper.head_lr / hyper.lr if own and hyper.head_lr is not None else 1.0,
+        }
+        for own in (False, True)
+        for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     if hyper.optimizer == "sgd":

@@ -72,7 +72,8 @@ def probe(
 ) -> Probes:
     """Probe a config. Takes up to about `limit_s` seconds, besides the time to load data and make models."""
     off = {key: value for key in config if (value := OFF.get(key.rpartition(".")[2])) is not None}
-    plain = {**config, **off, **{key: 0 for key in config if key.startswith(PREFIX)}}
+    cold = {key: value for key, value in (("warm_start", None), ("freeze_depth", 0)) if key in config}
+    plain = {**config, **off, **cold, **{key: 0 for key in config if key.startswith(PREFIX)}}
     share = limit_s / 10
     training = prepare(trainable, plain, fidelity, device)
     rows = training.chosen[torch.linspace(0, len(training.chosen) - 1, MEASURED_ROWS).long().unique()]

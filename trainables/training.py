@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainables import hyperparameters, optim, parallel, precision
+from trainables import hyperparameters, optim, parallel, precision, warm_start
 from trainables.augment import Augmentation, augmentation
 from trainables.augment.mixing import Mixed, Mixing
 from trainables.clipping import Clipper
@@ -97,6 +97,10 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
     changes, mixing = augmentation(config, hyper.augment, fidelity.seed, data.synonyms)
     goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen], mixing)
     model = trainable.model(config, data).to(device)
+    if hyper.warm_start is not None:
+        print(warm_start.begin(model, warm_start.weights_at(hyper.warm_start)))
+    if hyper.freeze_depth:
+        warm_start.freeze(model, hyper.freeze_depth)
     if parallel.rank() > 0:  # the weights are rank 0's; what is drawn from here on is each rank's own
         _seed(np.random.SeedSequence((fidelity.seed, parallel.rank())).generate_state(1).item(), device)
     return Training(
@@ -181,7 +185,7 @@ def step(training: Training, batch: Batch, lr: float, share: float = 1.0) -> tup
     """
     optimizer, scaler = training.optimizer, training.scaler
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["share"]
     optimizer.zero_grad(set_to_none=True)
     loss = backward(training, batch, share)
     if scaler is not None:
@@ -236,10 +240,10 @@ def penalise(training: Training) -> None:
             parameter.grad.add_(parameter.detach().sign(), alpha=training.hyper.l1)
 
 
-def load_weights(model: nn.Module, saved: dict[str, Any]) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Any]) -> None:
     """Put the weights of a captured state into a model; raises TrainableError when they are another model's."""
     try:
-        model.load_state_dict(saved["model"])
+        model.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise TrainableError(
             f"state: it does not fit {type(model).__name__}: {error}. Build the model from the config of the trial "
@@ -250,14 +254,6 @@ def load_weights(model: nn.Module, saved: dict[str, Any]) -> None:
 def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
     """A moving average of the model's weights and buffers, by torch's AveragedModel; None for a decay of 0."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
-
-
-def kept_weights(saved: dict[str, Any]) -> dict[str, Any]:
-    """A captured state as one whose model is the one to keep: the average, where there is one."""
-    if "average" not in saved:
-        return saved
-    weights = {name.removeprefix("module."): value for name, value in saved["average"].items() if name != "n_averaged"}
-    return {**saved, "model": weights}
 
 
 def _check(fidelity: Fidelity) -> None:

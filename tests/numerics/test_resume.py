@@ -146,6 +146,7 @@ KNOBS = [
     {"restore_best": True, "patience": 4},
     {"clip_percentile": 60.0, "accumulate": 3, "l1": 1e-3},
     {"class_weights": "balanced", "prune_rate": 0.9},
+    {"freeze_depth": 1, "head_lr": 0.1},
 ]
 
 
