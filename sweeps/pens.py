@@ -6,6 +6,7 @@ generation, and one whose claim is no longer the newest stops before its next li
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -14,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -67,22 +68,29 @@ class FilePen:
             raise taken_over(self.path.parent)
         if self._problem:  # what follows a part of a line would make it a damaged one
             raise self._problem
-        try:
+        with self._told():
             if self._file.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable or awaited:
                 os.fsync(self._file.fileno())
             if not os.fstat(self._file.fileno()).st_nlink:  # the system goes on writing into nowhere
                 raise FileNotFoundError(errno.ENOENT, "it was removed")
+
+    def once_stored(self, action: Callable[[], None]) -> None:
+        if not self._problem:
+            with self._told():
+                os.fsync(self._file.fileno())
+            action()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what the system refuses into the journal's problem."""
+        try:
+            yield
         except OSError as error:
             mend = "Free space or mend the storage, then `sweeps resume`."
             self._problem = JournalError(f"journal: cannot write {self.path}: {error.strerror}. {mend}")
             raise self._problem from error
-
-    def once_stored(self, action: Callable[[], None]) -> None:
-        if not self._problem:
-            os.fsync(self._file.fileno())
-            action()
 
     def close(self) -> None:
         self._file.close()
@@ -152,16 +160,26 @@ class ObjectPen:
                     last = time.monotonic()
             except Exception as error:  # noqa: BLE001  told to the driver at its next line
                 problem = error if isinstance(error, SweepsError) else self._given_up(error, lines)
-            with self._changed:
-                self._stored += len(lines)
-                self._problem = problem
-                self._changed.notify_all()
+            self._tell(len(lines), problem)
             if problem:
                 return
-            for action in actions:
-                action()
+            try:
+                for action in actions:
+                    action()
+            except Exception as error:  # noqa: BLE001  without this thread the driver would wait for ever
+                self._tell(
+                    0, JournalError(f"journal: {error!r}, after its lines were stored. Go on by `sweeps resume`.")
+                )
+                return
             if closing and not self._lines and not self._actions:
                 return
+
+    def _tell(self, stored: int, problem: SweepsError | None) -> None:
+        """Wake the driver, if it waits for these lines."""
+        with self._changed:
+            self._stored += stored
+            self._problem = problem
+            self._changed.notify_all()
 
     def _store(self, content: bytes) -> None:
         try:

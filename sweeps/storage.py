@@ -150,7 +150,7 @@ def persistently(action: Callable[[], T], folder: Folder) -> T:
     while True:
         try:
             return action()
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             raise  # an answer, not an outage
         except OSError:
             if isinstance(folder, Path) or time.monotonic() + pause > deadline:

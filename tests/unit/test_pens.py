@@ -87,6 +87,19 @@ def test_what_must_wait_for_the_storage_does(folder, journal_in):
     assert seen[0][:2] == ["sweep", "report"]
 
 
+def test_what_goes_wrong_beside_the_storing_is_told_and_hangs_nothing(folder, journal_in):
+    journal = journal_in(folder)
+    journal.append("sweep")
+    journal.once_stored(lambda: 1 / 0)
+    deadline = time.monotonic() + 20
+    while not journal._pen._problem and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(JournalError, match="ZeroDivisionError"):
+        journal.append("verdict")
+    with pytest.raises(JournalError):
+        journal.close()
+
+
 def test_generations_follow_each_other_and_are_followed(folder, journal_in):
     reader = JournalReader(folder)
     found = []
