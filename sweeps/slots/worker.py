@@ -215,9 +215,9 @@ class Worker:
         return pointer
 
     def _fetch_log(self, log: Path) -> None:
-        """What a trial that goes on has printed: from the storage where another node began it, else to the storage,
+        """Have what a trial that goes on has printed in both places: here, where it grows, and in the storage.
 
-        for a slot that was lost stored nothing after its last checkpoint.
+        Another node may have begun it; a slot that was lost stored nothing after its last checkpoint.
         """
         assert self.order is not None
         again = self.order.attempt > 1 or self.order.resume
