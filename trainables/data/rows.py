@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from trainables.contract import Batch, TrainableError
+from trainables.data.tables import View, ViewRows
 
 SUBSET_SEED = 0
 """Seed of the share of the training rows: never the trial's own, so that all trials of one fidelity see the same."""
@@ -96,7 +97,9 @@ def open_rows(name: str, split: Any, device: torch.device) -> Rows:
     rows: Rows
     if type(split) is TensorDataset and len(split.tensors) == 2:
         split = split.tensors
-    if isinstance(split, tuple | list):
+    if isinstance(split, View):
+        rows = ViewRows(split, device)
+    elif isinstance(split, tuple | list):
         if len(split) != 2:
             raise TrainableError(f"data.{name} is a {type(split).__name__} of {len(split)}. Give the pair (x, y)")
         x, y = split
