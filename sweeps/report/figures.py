@@ -14,6 +14,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sweeps.history import History, TrialHistory
 from sweeps.insight.curves import best_so_far, last_search, top
@@ -183,6 +184,8 @@ def lr_range(history: History) -> Figure | None:
     first = max(float(test["smoothed"][0]) for test in tests)
     axes.set_ylim(bottom=0 if first > 0 else None, top=1.5 * first if first > 0 else None)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss, smoothed")
     axes.set_title("Learning-rate range test of the baseline")

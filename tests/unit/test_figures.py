@@ -248,6 +248,8 @@ def test_the_range_test_shows_a_line_and_a_range_for_each_optimizer(history):
     assert [line.get_label() for line in axes.lines] == ["sgd: 0.01 … 0.1", "adamw"]
     assert len(axes.patches) == 1
     assert axes.get_xscale() == "log"
+    figure.canvas.draw()
+    assert {"1e-05", "0.1"} <= {label.get_text() for label in axes.get_xticklabels()}
     assert axes.get_ylim()[1] < 4.0, "what diverged does not flatten the rest"
 
 
