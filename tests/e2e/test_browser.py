@@ -79,7 +79,7 @@ def test_the_report_has_its_sections_and_fits_the_width(report: tuple[Page, list
 def test_the_report_shows_its_figures(report: tuple[Page, list[str], list[str]]) -> None:
     page = report[0]
     assert [f.get_attribute("class") for f in page.locator("figure").all()] == [
-        "curves", "progress", "parameters", "confirm",
+        "lr_range", "curves", "progress", "parameters", "confirm",
     ]  # fmt: skip
     for image in page.locator("img").all():
         caption = image.get_attribute("alt")
