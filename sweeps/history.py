@@ -298,10 +298,6 @@ class History:
         """The phase's trials in the order they began."""
         return [trial for trial in self.trials.values() if trial.phase == phase]
 
-    def judged(self, phase: str) -> bool:
-        """Whether there is a verdict on a confirm phase as it stands, or word that there can be none."""
-        return self.phases[phase].judged
-
     @property
     def status(self) -> str:
         """RUNNING until the journal has the sweep's end."""

@@ -3,7 +3,7 @@
 MLflow, the live view, the report and diagnosis read it; none reads another. A line is `{kind, at, …}`, `at` in unix
 seconds, and is never changed once written. Kinds and what they carry besides:
 
-    sweep      format, name, spec, generation, git, versions, hardware, began       a driver starts, or goes on
+    sweep      format, name, spec, generation, git, versions, hardware, began  a driver starts, or goes on
     plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring
     phase      phase, phase_kind, space, changes, comparison, trials        a phase begins with this space, and why
     trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
@@ -12,7 +12,7 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
     finding    finding, severity, message, evidence                         something a person should know
     test       phase, arms                                                  the test split is about to be read
-    verdict    phase, verdict, winner, arms, comparison, test, test_reads          what the confirm phase showed
+    verdict    phase, verdict, winner, arms, comparison, test, test_reads   what the confirm phase showed
     end        trial, status, reason, seconds, whole                        a trial ended
     end        (phase, seconds | time), status, reason                      a phase or the sweep ended
 
@@ -104,7 +104,7 @@ class JournalReader:
                     lines.append(parsed(raw))
                 except ValueError as error:
                     where = f"{self.directory / name}, line {number} after byte {offset}"
-                    mend = "Restore the file from a copy, or cut that line out: what it told is done again by a resume"
+                    mend = "Restore the file from a copy"
                     raise JournalError(f"journal: {where} is damaged: {error}. {mend}.") from error
             self._offsets[name] = offset + end
         return lines

@@ -80,7 +80,8 @@ class Keeper:
         incumbent = next((t for name in reversed(searches) for t in usable if t.phase == name), None)
 
         def stays(place: int, trial: TrialHistory) -> bool:
-            unread = history.phases[trial.phase].kind == "confirm" and not history.judged(trial.phase)
+            phase = history.phases[trial.phase]
+            unread = phase.kind == "confirm" and not phase.judged
             return place < spec.keep_checkpoints or trial is incumbent or trial.trial == winner or unread
 
         return [trial for place, trial in enumerate(usable) if stays(place, trial)]

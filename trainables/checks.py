@@ -15,6 +15,7 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -55,6 +56,11 @@ class Suite:
     def own_loop(self) -> bool:
         """Whether it is a generator function with a loop of its own."""
         return inspect.isgeneratorfunction(self.found)
+
+    @cached_property
+    def whole(self) -> tuple[list[Report], dict[str, Any] | None]:
+        """The trial of the config from its beginning to its end, which the others are held against."""
+        return self.run()
 
     def run(
         self, config: Config | None = None, seed: int = 0, state: dict[str, Any] | None = None, until: int = EPOCHS
@@ -124,7 +130,7 @@ Result = tuple[str, str]
 
 def reports(suite: Suite) -> Result:
     """Reports come once an epoch, in order, with the same finite numbers under the agreed names."""
-    found, _ = suite.run()
+    found, _ = suite.whole
     if not found:
         return "the trial ended without a Report. Yield one after each epoch", ""
     epochs = [report.epoch for report in found]
@@ -166,11 +172,11 @@ def honours_the_seed(suite: Suite) -> Result:
 
 def resumes(suite: Suite) -> Result:
     """A trial that goes on from its checkpoint is bit-identical to one never interrupted."""
-    whole, at_end = suite.run()
+    whole, at_end = suite.whole
     _, half = suite.run(until=1)
     if half is None:
         return "", "it has no checkpoint: a lost slot begins afresh (session.checkpoint_with)"
-    suite.run({**suite.config}, seed=99, until=1)  # another trial in the same process
+    suite.run(seed=99, until=1)  # another trial in the same process
     rest, resumed = suite.run(state=half)
     if curve(whole[1:]) != curve(rest):
         return (
@@ -184,7 +190,7 @@ def resumes(suite: Suite) -> Result:
 
 def config_takes_effect(suite: Suite) -> Result:
     """Another value of a key changes what is reported."""
-    before, ignored = curve(suite.run()[0]), []
+    before, ignored = curve(suite.whole[0]), []
     for key, value in suite.others.items():
         if value != suite.config.get(key) and curve(suite.run({**suite.config, key: value})[0]) == before:
             ignored.append(f"{key}={value!r}")

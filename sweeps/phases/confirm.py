@@ -41,7 +41,7 @@ def run(engine: Engine, phase: Confirm) -> None:
     epochs = confirm_epochs(spec, phase)
     fidelity = {"epochs": epochs, "data_fraction": phase.data_fraction}
     run_phase(engine, name, count=count, propose=listed(proposals, len(earlier)), fidelity=fidelity)
-    if engine.spent() or history.judged(name):
+    if engine.spent() or history.phases[name].judged:
         return
     collected = [collect(history.of_phase(name), arm, config, spec.metric) for arm, config in arms.items()]
     for arm in collected:

@@ -55,10 +55,7 @@ def cut(engine: Engine) -> tuple[Space, list[Change]]:
     """
     space = engine.spec.space
     tested = [line["evidence"] for line in engine.record.history.findings if line["finding"] == "lr_range"]
-    ranges = {
-        test["optimizer"]: None if test["low"] is None else (test["low"] / LR_MARGIN, test["high"] * LR_MARGIN)
-        for test in tested
-    }
+    ranges = {test["optimizer"]: None if test["low"] is None else (test["low"], test["high"]) for test in tested}
     changed: dict[str, Domain] = {}
     changes: list[Change] = []
     for name in space.searched:
@@ -69,11 +66,11 @@ def cut(engine: Engine) -> tuple[Space, list[Change]]:
         if short != "lr" or not isinstance(domain, Float) or not found or len(found) < len(spans):
             continue
         low, high = min(span[0] for span in found), max(span[1] for span in found)
-        start, end = max(low, domain.span[0]), min(high, domain.span[1])
+        start, end = max(low / LR_MARGIN, domain.span[0]), min(high * LR_MARGIN, domain.span[1])
         if not start < end or (start, end) == domain.span:
             continue
         changed[name] = domain.model_copy(update={"range": (start, end)})
-        why = f"preflight's range test: {low * LR_MARGIN:.2g} … {high / LR_MARGIN:.2g}, and {LR_MARGIN:g} times beyond"
+        why = f"preflight's range test: {low:.2g} … {high:.2g}, and {LR_MARGIN:g} times beyond"
         changes.append(Change(parameter=name, action="narrowed", before=str(domain), after=str(changed[name]), why=why))
     return space.replace(changed), changes
 
