@@ -133,7 +133,7 @@ class Learns:
 
     def model(self, config, data):
         source = data.train.table
-        return Mlp(len(source.columns), 2, width=32, categories=source.categories)
+        return Mlp(len(source.columns), 2, width=32, categories=source.categories, moments=data.train.moments)
 
 
 def test_a_network_learns_from_a_table():
@@ -196,3 +196,30 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
             table(tmp_path / name, "class")
     with pytest.raises(TrainableError, match="a int is no table"):
         table(3, "class")
+
+
+def test_moments_are_those_of_the_rows_of_a_view_and_leave_codes_alone():
+    found = table(frame(), "class", categories=("zip",))
+    view = found.rows(range(10, 40))
+    numbers = [column for column in range(5) if column not in found.categories]
+    mean, spread = view.moments
+    seen = found.x[10:40][:, numbers].double()
+    assert torch.allclose(mean[numbers].double(), seen.mean(0), rtol=1e-6)
+    assert torch.allclose(spread[numbers].double(), seen.std(0, correction=0), rtol=1e-5)
+    assert [(mean[c].item(), spread[c].item()) for c in found.categories] == [(0.0, 1.0)] * 2
+
+
+def test_a_column_that_does_not_vary_stays_finite():
+    found = table(pd.DataFrame({"a": [1.0, 2.0], "same": [7.0, 7.0], "t": ["x", "y"]}), "t")
+    out = Mlp(2, 2, moments=found.rows([0, 1]).moments).eval()(found.x)
+    assert bool(out.isfinite().all())
+
+
+def test_a_network_with_moments_sees_columns_of_any_scale_alike():
+    torch.manual_seed(0)
+    found = table(pd.DataFrame({"a": [0.0, 1.0, 4.0], "b": [3.0, 1.0, 2.0], "t": ["x", "y", "x"]}), "t")
+    scaled = table(pd.DataFrame({"a": [0.0, 1e6, 4e6], "b": [-3.0, -5.0, -4.0], "t": ["x", "y", "x"]}), "t")
+    states = [Mlp(2, 2, moments=one.rows(range(3)).moments).eval() for one in (found, scaled)]
+    weights = {k: v for k, v in states[0].state_dict().items() if not k.startswith("scale.")}
+    states[1].load_state_dict(weights, strict=False)
+    assert torch.allclose(states[0](found.x), states[1](scaled.x), atol=1e-5)

@@ -21,6 +21,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from trainables.contract import Batch, TrainableError
 
 FORMAT = 1
 """Of the converted files: part of their digest."""
+MOMENT_ROWS = 65536
+"""So many rows at a time are summed up."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,20 @@ class View:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each column over these rows, as `Mlp` takes them; 0 and 1 for codes.
+
+        Of the training rows only: what validation looks like is not for the network to know.
+        """
+        # In parts: a copy of all rows would be this process's own, where the map is shared.
+        parts = [self.table.x.index_select(0, rows).double() for rows in self.index.split(MOMENT_ROWS)]
+        mean = torch.stack([part.sum(0) for part in parts]).sum(0) / len(self)
+        spread = (torch.stack([(part - mean).square().sum(0) for part in parts]).sum(0) / len(self)).sqrt()
+        codes = list(self.table.categories)
+        mean[codes], spread[codes] = 0.0, 1.0
+        return mean.float(), spread.where(spread > 0, 1.0).float()
 
 
 class ViewRows:

@@ -46,6 +46,18 @@ def check(dropout: float = 0.0, **sizes: tuple[Any, int]) -> None:
             raise TrainableError(f"config: {name} {size} makes no network. Give at least {least}")
 
 
+class Standardise(nn.Module):
+    """Takes numbers of columns to mean 0 and deviation 1, by a mean and a spread that are not trained."""
+
+    def __init__(self, mean: Tensor, spread: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("spread", spread.clone())
+
+    def forward(self, columns: Tensor) -> Tensor:
+        return (columns - self.mean) / self.spread
+
+
 class Residual(nn.Module):
     """A body and a shortcut around it; the shortcut is as wide as the body's output."""
 

@@ -23,8 +23,10 @@ def embedding_width(cardinality: int) -> int:
 class Mlp(nn.Module):
     """`depth` hidden layers of `width` with norm, activation and dropout, then linear.
 
-    `outputs`: classes, or 1 for a number. `categories`: column -> number of categories. Raises TrainableError for an
-    unknown activation or norm, and for sizes that make no network.
+    `outputs`: classes, or 1 for a number. `categories`: column -> number of categories. `moments`: mean and standard
+    deviation of each column, by which its numbers are standardised (`data.tables.View.moments`); the network then takes
+    rows as they are, wherever it is used. Raises TrainableError for an unknown activation or norm, and for sizes that
+    make no network.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Mlp(nn.Module):
         norm: str = "batch",
         dropout: float = 0.0,
         categories: Mapping[int, int] | None = None,
+        moments: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
         layers.check(dropout, columns=(columns, 1), outputs=(outputs, 1), width=(width, 1), depth=(depth, 0))
         act, cardinalities = layers.activation(activation), dict(sorted((categories or {}).items()))
         self.numbers = [column for column in range(columns) if column not in cardinalities]
         self.codes = list(cardinalities)
+        self.scale = layers.Standardise(*(part[self.numbers] for part in moments)) if moments else nn.Identity()
         self.embeddings = nn.ModuleList(
             nn.Embedding(count + 1, embedding_width(count)) for count in cardinalities.values()
         )
@@ -57,7 +61,7 @@ class Mlp(nn.Module):
         self.head = nn.Linear(inputs, outputs)
 
     def forward(self, table: Tensor) -> Tensor:
-        parts = [table[:, self.numbers]]
+        parts = [self.scale(table[:, self.numbers])]
         for column, embedding in zip(self.codes, self.embeddings, strict=True):
             unknown = embedding.num_embeddings - 1
             code = table[:, column].nan_to_num(unknown)
