@@ -25,8 +25,9 @@ def pool_of(
 ) -> Iterator[tuple[Any, tuple[str, str]]]:
     """The sweep's pool of slots, and the name under which leases find it; ended with the sweep."""
     name, namespace = f"pool-{folder.name}", ray.get_runtime_context().namespace
+    path = [os.path.abspath(entry) for entry in sys.path]
     pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]
-        slots, resources, portable(spec.trainable), str(folder), scratch, [os.path.abspath(entry) for entry in sys.path]
+        slots, resources, portable(spec.trainable), str(folder), scratch, path, spec.resources.parallelism
     )
     limit = CLOSE_S
     try:
@@ -74,5 +75,8 @@ def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str,
         raised = f"{failure['error']}: {failure['message']}\n{failure['traceback'].rstrip()}"
         raise UsageError(f"trainable: {name_of(spec.trainable)} with the baseline config raised {raised}")
     footprint: dict[str, Any] = answer["footprint"]
+    if not footprint and spec.resources.parallelism == "fsdp":
+        own = f"resources.parallelism: fsdp is of the platform's loop, and {name_of(spec.trainable)} has its own"
+        raise UsageError(f"{own}.\n  Leave it out, and shard the model there.")
     check_rows(spec, footprint, fidelity["data_fraction"])
     return footprint

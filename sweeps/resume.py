@@ -36,8 +36,10 @@ def accepted(before: SweepSpec, after: SweepSpec) -> SweepSpec:
         after = after.model_copy(update={"phases": (*after.phases[:last], grown, *after.phases[last + 1 :])})
     old, new = before.document(), after.document()
     changed = [key for key in old if old[key] != new[key] and key not in MAY_CHANGE]
-    if before.resources.workers != after.resources.workers:
-        changed.append("resources.workers")  # each has generators and norms of its own
+    # Each worker has generators and norms of its own, and sharded sums round otherwise.
+    for key in ("workers", "parallelism"):
+        if getattr(before.resources, key) != getattr(after.resources, key):
+            changed.append(f"resources.{key}")
     if changed:
         may = ", ".join(sorted(MAY_CHANGE))
         raise UsageError(f"spec: {', '.join(changed)} changed since the sweep began; only {may} may. Run a new sweep.")

@@ -150,7 +150,10 @@ class Resources(Model):
     """What one trial takes, and how many run at a time."""
 
     workers: int = Field(default=1, gt=0)
-    """Processes of one trial (DDP), all on one node; `batch_size` stays what all of them take together."""
+    """Processes of one trial, all on one node; `batch_size` stays what all of them take together."""
+    parallelism: Literal["ddp", "fsdp"] = "ddp"
+    """Of several workers: `ddp` gives each the whole model; `fsdp` a share of its parameters, gradients and optimizer
+    state, for a model that is too large for one device."""
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
     """A share of one GPU is a share of its memory, too: a trial that wants more fails by itself, not its neighbour.
@@ -241,6 +244,9 @@ class SweepSpec(Model):
         if self.resources.gpus_per_worker == "auto" and not isinstance(self.phases[0], Preflight):
             mend = "Put {kind: preflight} before the other phases, or write a number."
             raise SpecError("resources.gpus_per_worker", "auto is measured by preflight, which the phases lack", mend)
+        if self.resources.parallelism == "fsdp" and self.resources.workers == 1:
+            mend = "Raise workers, or leave parallelism out."
+            raise SpecError("resources.parallelism", "fsdp spreads a model over several workers, and there is 1", mend)
         if not self.space.searched:
             raise SpecError("space", "every parameter is a constant", "Give at least one of them a range.")
         for parameter, value in (self.baseline or {}).items():

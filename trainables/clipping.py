@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from trainables import shards
+
 WINDOW = 256
 """So many of the newest norms make the percentile."""
 
@@ -27,7 +29,7 @@ class Clipper:
 
     def __call__(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Clip the gradients of the parameters; their total norm before."""
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = shards.whole(get_total_norm([p.grad for p in parameters if p.grad is not None]))
         if self.norm is not None:
             clip_grads_with_norm_(parameters, self.norm, norm)
         if self.percentile is not None:

@@ -6,6 +6,7 @@ Place in the flow: `trainables.loop` calls `evaluate` after each epoch; the verd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,12 +35,16 @@ def evaluate(training: Training, split: str, order: Tensor) -> dict[str, float]:
     model.eval()
     with torch.no_grad(), precision.autocast(training.hyper.precision, training.device):
         batch_size = training.hyper.batch_size * EVAL_BATCHES
+        batches = 0
         for batch in training.splits[split].batches(mine, batch_size):
+            batches += 1
             output = model(batch[0])
             values = {**_named(objective.metrics(output, batch)), "loss": objective.loss(output, batch)}
             for name, value in values.items():
                 weighted = torch.as_tensor(value, dtype=torch.float64, device=training.device) * len(batch[1])
                 sums[name] = sums[name] + weighted if name in sums else weighted
+        longest = -(-len(order) // parallel.world_size()) if shared else len(order)
+        parallel.in_step(model, batch[0], batches, math.ceil(longest / batch_size))
     stacked = torch.stack(list(sums.values()))
     means = ((parallel.total(stacked) if shared else stacked) / len(order)).tolist()
     return {f"{split}/{name}": mean for name, mean in zip(sums, means, strict=True)}

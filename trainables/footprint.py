@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainables import state
+from trainables import parallel, state
 from trainables.contract import Config, Fidelity, Trainable
 from trainables.evaluation import EVAL_BATCHES, evaluate
 from trainables.loop import capture
@@ -50,13 +50,13 @@ def describe(trainable: Trainable, config: Config, fidelity: Fidelity, device: t
         if parameter.grad is not None:
             parameter.grad.zero_()
     training.optimizer.step()
-    files = state.pack(capture(training, 1), epoch=1)
+    sizes = parallel.gather(sum(map(len, state.pack(capture(training, 1), epoch=1).values())))
     return Footprint(
         train_rows=len(training.chosen),
         val_rows=len(training.splits["val"]),
         test_rows=len(training.splits["test"]) if "test" in training.splits else 0,
         parameters=sum(p.numel() for p in training.model.parameters()),
-        checkpoint_bytes=sum(map(len, files.values())),
+        checkpoint_bytes=sum(sizes),
     )
 
 
@@ -81,7 +81,7 @@ def _training_seconds(training: Training, limit_s: float) -> float:
     for batch in epoch_batches(training, 1):
         step(training, batch, lr_at(training, taken))
         taken, now = taken + 1, _clock(training)
-        if now - started > limit_s:
+        if parallel.agreed(now - started > limit_s):
             break
     return (now - started) * training.steps_per_epoch / taken
 
@@ -96,7 +96,7 @@ def _evaluation_seconds(training: Training, limit_s: float) -> float:
         started = _clock(training)
         evaluate(training, split, first)
         seconds = (_clock(training) - started) * len(order) / len(first)
-        if len(first) < len(order) and seconds < limit_s:
+        if len(first) < len(order) and parallel.agreed(seconds < limit_s):
             started = _clock(training)
             evaluate(training, split, order)
             seconds = _clock(training) - started

@@ -91,11 +91,12 @@ def _restore(training: Training, saved: dict[str, Any]) -> int:
     load_weights(training.model, saved["model"])
     optim.restore(training.optimizer, saved["optimizer"])
     # What a state of another config lacks begins afresh.
-    for name, part in (
-        ("clipper", training.clipper), ("plateau", training.plateau), ("patience", training.patience),
-    ):  # fmt: skip
-        if part is not None and name in saved:
-            part.restore(saved[name])
+    if "clipper" in saved:
+        training.clipper.restore(saved["clipper"])
+    if training.plateau is not None and "plateau" in saved:
+        training.plateau.restore(saved["plateau"])
+    if "patience" in saved:
+        training.patience.restore(saved["patience"], training.evaluated)
     # A state without an average lets it begin at the weights.
     if training.average is not None:
         load_weights(training.average.module, kept_weights(saved))

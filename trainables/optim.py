@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from trainables import shards
 from trainables.contract import TrainableError
 from trainables.warm_start import head
 
@@ -52,7 +53,8 @@ def build(model: nn.Module, hyper: Hyperparameters) -> torch.optim.Optimizer:
     if hyper.optimizer == "sgd":
         # torch's fused SGD allocates its momentum before it looks whether the scaler skips the step: a first step
         # that overflows in fp16, which is usual, leaves uninitialised memory as momentum (torch 2.13).
-        fused = hyper.precision != "fp16"
+        # Nor has it a rule for sharded parameters.
+        fused = hyper.precision != "fp16" and not any(map(shards.is_sharded, trainable))
         return torch.optim.SGD(groups, lr=hyper.lr, momentum=hyper.momentum, nesterov=hyper.nesterov, fused=fused)
     kind = torch.optim.Adam if hyper.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=hyper.lr, betas=(BETA1, hyper.beta2), fused=True)
@@ -76,6 +78,9 @@ def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     # load_state_dict keeps references to the tensors it is given: without the copy, training on would change the
     # saved state under the feet of whoever else goes on from it.
     state = copy.deepcopy(saved["state"])
+    for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        for name, value in state.get(number, {}).items():
+            state[number][name] = shards.like(parameter, value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

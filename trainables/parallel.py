@@ -1,7 +1,11 @@
 """Several processes as one training, with the same numbers as one process.
 
 Place in the flow: whoever starts the processes (a slot of several workers, a test) makes the process group, of gloo or
-NCCL; `training`, `loop` and `evaluation` ask here, and without a group there is one rank and nothing is sent.
+NCCL, and says how models are spread over it; `training`, `loop` and `evaluation` ask here, and without a group there is
+one rank and nothing is sent.
+
+`ddp`: each rank has the whole model, and gradients are averaged. `fsdp`: each has a share of every parameter, gradient
+and optimizer state, and a block of the model is whole on a rank only while it computes (torch's FSDP2, `fully_shard`).
 
 The batch size of a config is the global one. Rank r takes the rows r, r + world_size, … of each batch; its mean loss is
 weighted by its share of the rows, so that the mean over ranks, which DDP makes of the gradients, is the batch's. Sums
@@ -12,6 +16,7 @@ of an evaluation are added over ranks. What stays different from one process: Ba
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +25,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+KINDS = ("ddp", "fsdp")
 _alone = False
+_sharded = False
+
+
+def spread(kind: str) -> None:
+    """Say how models are spread over the ranks from now on: one of KINDS. All ranks say the same."""
+    global _sharded
+    _sharded = kind == "fsdp"
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Have this process train by itself meanwhile, though it is one of a group."""
+    """Have this process train by itself meanwhile, though it is one of a group.
+
+    A model that is sharded stays so, and all ranks then do the same at the same time: see `agreed`.
+    """
     global _alone
     _alone = True
     try:
@@ -74,19 +90,90 @@ def gather(value: Any) -> list[Any]:
     return found
 
 
+def agreed(condition: bool) -> bool:
+    """What rank 0 says, where ranks that share a sharded model must go on or stop together."""
+    if not shards():
+        return condition
+    said = [condition]
+    dist.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def shards() -> bool:
+    """Whether models are spread over several ranks, each of which has a part."""
+    return _sharded and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def placed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on the device; where it is to be sharded it waits on the host, for it may be too large for one."""
+    return model if shards() else model.to(device)
+
+
 def network(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model as training calls it: itself, or with its gradients averaged over ranks (DDP)."""
+    """The model as training calls it: itself, or with its gradients averaged over ranks (DDP), or sharded in place."""
+    if shards():
+        return sharded(model, device)
     if world_size() == 1:
         return model
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    devices = [device] if device.type == "cuda" else None
+    # The gradients lie in the buckets that are sent: else they are there twice.
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+
+
+def sharded(model: nn.Module, device: torch.device) -> nn.Module:
+    """The same model with its parameters sharded over all ranks, block by block; all begin with rank 0's weights.
+
+    Its parameters are others from then on: an optimizer is built after.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for tensor in (*model.parameters(), *model.buffers()):
+        there = tensor.data.to(device)  # one at a time: NCCL sends from the device only
+        dist.broadcast(there, src=0)
+        tensor.data.copy_(there)
+    for block in blocks(model):
+        fully_shard(block, mesh=mesh)
+    # Also what is in no block is to be given up after each forward pass: an evaluation has no backward pass.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    return model.to(device)  # buffers of no block's
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """What is whole at one time: the members of the model's lists and sequences of modules, wherever these stand.
+
+    Left to the model itself are members that share a parameter with anything else, and all that is in no list.
+    """
+    users = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
+
+    def members(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if isinstance(child, nn.Sequential | nn.ModuleList):
+                yield from members(child)
+            elif isinstance(module, nn.Sequential | nn.ModuleList):
+                yield child
+            else:
+                yield from members(child)
+
+    found = [(member, list(member.parameters())) for member in members(model)]
+    return [member for member, own in found if own and all(users[id(parameter)] == 1 for parameter in own)]
 
 
 def unsent(network: nn.Module, unsent: bool) -> contextlib.AbstractContextManager[None]:
     """The context of a backward pass whose gradients wait for a later one's, instead of being averaged over ranks."""
-    if unsent and isinstance(network, DistributedDataParallel):
+    if shards():
+        network.set_requires_gradient_sync(not unsent)
+    elif unsent and isinstance(network, DistributedDataParallel):
         waiting: contextlib.AbstractContextManager[None] = network.no_sync()
         return waiting
     return contextlib.nullcontext()
+
+
+def in_step(model: nn.Module, x: Tensor, batches: int, most: int) -> None:
+    """Call a sharded model again where this rank had fewer batches than the one with most: all gather its blocks."""
+    for _ in range(most - batches if shards() else 0):
+        model(x)
 
 
 def same_buffers(model: nn.Module) -> None:

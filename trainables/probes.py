@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from trainables import parallel, shards
 from trainables.augment import PREFIX
 from trainables.contract import Batch, Config, Fidelity, Trainable
 from trainables.footprint import CPU, seconds_per_epoch
@@ -146,9 +147,10 @@ def gradients(training: Training) -> tuple[list[str], list[str]]:
         for name, parameter in named.items():
             if parameter.grad is None:
                 continue
-            if not bool(parameter.grad.isfinite().all()):
+            gradient = shards.whole(parameter.grad)
+            if not bool(gradient.isfinite().all()):
                 broken.add(name)
-            elif bool(parameter.grad.any()):
+            elif bool(gradient.any()):
                 reached.add(name)
         if broken and step == 0:
             break  # what follows from it says nothing more
@@ -189,7 +191,7 @@ def steps(
         yield float(loss.detach())
         clip_grad_norm_(training.parameters, 1.0)
         optimizer.step()
-        if time.perf_counter() - began > limit_s:
+        if parallel.agreed(time.perf_counter() - began > limit_s):
             return
 
 

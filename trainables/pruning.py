@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from trainables import shards
+
 RAMP = 0.5
 """Share of the epochs over which the pruned share rises."""
 
@@ -34,7 +36,7 @@ class Pruner:
         share = self.rate * (1 - (1 - progress) ** 3)
         self.masks = []
         for matrix in self.matrices:
-            pruned = matrix.detach().abs().flatten().argsort(stable=True)[: int(share * matrix.numel())]
+            pruned = shards.whole(matrix.detach()).abs().flatten().argsort(stable=True)[: int(share * matrix.numel())]
             mask = torch.ones(matrix.numel(), dtype=matrix.dtype, device=matrix.device)
             mask[pruned] = 0
             self.masks.append(mask.reshape(matrix.shape))
@@ -43,4 +45,4 @@ class Pruner:
     def apply(self, parameters: Iterable[nn.Parameter]) -> None:
         """Set to zero what is pruned, in these parameters or in the same ones of another copy of the model."""
         for matrix, mask in zip((p for p in parameters if p.ndim > 1), self.masks, strict=True):
-            matrix.data.mul_(mask)
+            matrix.data.mul_(shards.like(matrix, mask))

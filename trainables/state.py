@@ -4,7 +4,8 @@ Place in the flow: whoever drives a trial calls `session.capture()` when a check
 a later attempt `load`s it into `session.state`. Two files make a checkpoint:
 
     <path>/state.pt        torch.save of plain containers and tensors
-    <path>/manifest.json   {format, epoch, keys, size, sha256}; written last
+    <path>/state-<r>.pt    of a sharded model: rank r's rows of its tensors, where state.pt has rank 0's
+    <path>/manifest.json   {format, epoch, keys, files: {name: {size, sha256}}}; written last
 
 A checkpoint without a manifest does not exist, so a writer that dies leaves nothing half-usable, on file systems with
 rename as on object stores, where an object appears whole or not at all. Write every epoch to a path of its own.
@@ -23,6 +24,8 @@ import math
 import os
 import random
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ import numpy as np
 import pyarrow.fs
 import torch
 
+from trainables import parallel, shards
 from trainables.contract import TrainableError
 
 FORMAT = 1
@@ -48,53 +52,80 @@ def snapshot(value: Any, where: str = "state") -> Any:
 
     Raises TrainableError for anything that a checkpoint cannot be loaded back from (`weights_only=True`).
     """
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    return _rebuilt(value, where, snapshot)
+    return shards.part(value) if isinstance(value, torch.Tensor) else _rebuilt(value, where, snapshot)
 
 
 def pack(state: dict[str, Any], epoch: int) -> dict[str, bytes]:
-    """The files of a checkpoint: name -> bytes, in the order in which they are to be written."""
+    """The files of a checkpoint that this rank has to write: name -> bytes, in that order; the manifest is rank 0's.
+
+    All ranks take part.
+    """
+    rank, rows = parallel.rank(), list(shards.parts(state))
+    if rank and not rows:
+        return {}
     buffer = io.BytesIO()
-    torch.save(_canonical(state), buffer)
-    content = buffer.getvalue()
-    manifest = {
-        "format": FORMAT,
-        "epoch": epoch,
-        "keys": sorted(map(str, state)),
-        "size": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
+    torch.save(_canonical(rows if rank else state), buffer)
+    files = {f"state-{rank}.pt" if rank else STATE: buffer.getvalue()}
+    described = {
+        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
     }
-    # Blanks after a JSON document mean nothing; they stand for the digits that a later epoch will need.
-    padding = " " * (_EPOCH_DIGITS - len(str(epoch)))
-    return {STATE: content, MANIFEST: (json.dumps(manifest) + padding).encode()}
+    every = parallel.gather(described) if rows else [described]
+    if rank == 0:
+        manifest = {
+            "format": FORMAT,
+            "epoch": epoch,
+            "keys": sorted(map(str, state)),
+            "files": {name: of for found in every for name, of in found.items()},
+        }
+        # Blanks after a JSON document mean nothing; they stand for the digits that a later epoch will need.
+        padding = " " * (_EPOCH_DIGITS - len(str(epoch)))
+        files[MANIFEST] = (json.dumps(manifest) + padding).encode()
+    return files
 
 
-def save(state: dict[str, Any], filesystem: pyarrow.fs.FileSystem, path: str, epoch: int) -> None:
-    """Commit a trial's state at the end of `epoch` as the checkpoint at `path`.
+def save(
+    state: dict[str, Any],
+    filesystem: pyarrow.fs.FileSystem,
+    path: str,
+    epoch: int,
+    attempt: Callable[[Callable[[], None]], None] = lambda write: write(),
+) -> None:
+    """Commit a trial's state at the end of `epoch` as the checkpoint at `path`; all ranks take part.
 
-    Raises TrainableError when the state holds what could not be loaded again; OSError when storage fails.
+    Each write goes through `attempt`, which may try again what an outage of the storage has failed. Raises
+    TrainableError when the state holds what could not be loaded again; OSError when storage fails.
     """
     files = pack(state, epoch)
+    together = any(True for _ in shards.parts(state))
+    if parallel.rank() == 0:
+        attempt(lambda: _make_room(filesystem, path))
+    if together:  # the folder is there, and no old manifest
+        parallel.gather(None)
+    manifest = files.pop(MANIFEST, None)
+    for name, content in files.items():
+        attempt(partial(_write, filesystem, f"{path}/{name}", content))
+    if together:  # all parts are there
+        parallel.gather(None)
+    if manifest is not None:
+        attempt(lambda: _write(filesystem, f"{path}/{MANIFEST}", manifest))
+
+
+def _make_room(filesystem: pyarrow.fs.FileSystem, path: str) -> None:
     if filesystem.type_name not in OBJECT_STORES:
         filesystem.create_dir(path, recursive=True)
     if filesystem.get_file_info(f"{path}/{MANIFEST}").type != pyarrow.fs.FileType.NotFound:
         # Replacing: the old checkpoint ends here, else its manifest would vouch for the new state's bytes.
         filesystem.delete_file(f"{path}/{MANIFEST}")
-    for name, content in files.items():
-        local = _local(filesystem, f"{path}/{name}")
-        if local is None:
-            with filesystem.open_output_stream(f"{path}/{name}") as stream:
-                stream.write(content)
-        else:
-            _write_durably(local, content)
 
 
 def load(filesystem: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
-    """The state that `save` committed at `path`, on the CPU. Raises CheckpointError when it is missing or torn."""
+    """The whole state that `save` committed at `path`, on the CPU, whatever number of ranks wrote it.
+
+    Raises CheckpointError when it is missing or torn.
+    """
     try:
         manifest = json.loads(_read(filesystem, path, MANIFEST))
-        written, size, digest = manifest["format"], manifest["size"], manifest["sha256"]
+        written, files = manifest["format"], dict(manifest["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {path}: {MANIFEST} is torn ({error})") from None
     if written != FORMAT:
@@ -102,13 +133,18 @@ def load(filesystem: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
             f"checkpoint {path}: {MANIFEST} is of format {written}, this version reads {FORMAT}. "
             "Read it with the version that wrote it"
         )
-    content = _read(filesystem, path, STATE)
-    if len(content) != size:
-        raise CheckpointError(f"checkpoint {path}: {STATE} is torn: {len(content)} bytes, of {size}")
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise CheckpointError(f"checkpoint {path}: {STATE} is torn: its digest is not the manifest's")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    first, *others = (_loaded(filesystem, path, name, **of) for name, of in files.items())
+    state: dict[str, Any] = shards.joined(first, list(map(iter, others))) if others else first
     return state
+
+
+def _loaded(filesystem: pyarrow.fs.FileSystem, path: str, name: str, size: int, sha256: str) -> Any:
+    content = _read(filesystem, path, name)
+    if len(content) != size:
+        raise CheckpointError(f"checkpoint {path}: {name} is torn: {len(content)} bytes, of {size}")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise CheckpointError(f"checkpoint {path}: {name} is torn: its digest is not the manifest's")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def capture_rng(device: torch.device) -> dict[str, torch.Tensor]:
@@ -176,6 +212,15 @@ def _local(filesystem: pyarrow.fs.FileSystem, path: str) -> Path | None:
     if isinstance(filesystem, pyarrow.fs.SubTreeFileSystem):
         return _local(filesystem.base_fs, f"{filesystem.base_path.rstrip('/')}/{path}")
     return Path(path) if isinstance(filesystem, pyarrow.fs.LocalFileSystem) else None
+
+
+def _write(filesystem: pyarrow.fs.FileSystem, path: str, content: bytes) -> None:
+    local = _local(filesystem, path)
+    if local is not None:
+        _write_durably(local, content)
+        return
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(content)
 
 
 def _write_durably(target: Path, content: bytes) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables import shards
+
 THRESHOLD = 1e-3
 """A gain below this share of the best loss is none."""
 
@@ -88,8 +90,9 @@ class Patience:
             "weights": self.weights,
         }
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Go on with what `capture` gave, which stays as it is."""
+    def restore(self, saved: dict[str, Any], model: nn.Module) -> None:
+        """Go on with what `capture` gave, which stays as it is; `model` is the one whose weights are kept."""
         self.stall.best, epochs = saved["stall"].tolist()
         self.stall.epochs = int(epochs)
-        self.weights = {name: value.clone() for name, value in saved["weights"].items()}
+        own = model.state_dict()
+        self.weights = {name: shards.like(own[name], value).clone() for name, value in saved["weights"].items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainables import hyperparameters, optim, parallel, precision, warm_start
+from trainables import hyperparameters, optim, parallel, precision, shards, warm_start
 from trainables.augment import Augmentation, augmentation
 from trainables.augment.mixing import Mixed, Mixing
 from trainables.clipping import Clipper
@@ -96,23 +96,28 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
         )
     changes, mixing = augmentation(config, hyper.augment, fidelity.seed, data.synonyms)
     goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen], mixing)
-    model = trainable.model(config, data).to(device)
+    model = parallel.placed(trainable.model(config, data), device)
     if hyper.warm_start is not None:
         print(warm_start.begin(model, warm_start.weights_at(hyper.warm_start)))
     if hyper.freeze_depth:
         warm_start.freeze(model, hyper.freeze_depth)
     if parallel.rank() > 0:  # the weights are rank 0's; what is drawn from here on is each rank's own
         _seed(np.random.SeedSequence((fidelity.seed, parallel.rank())).generate_state(1).item(), device)
+    average = averaged(model, hyper.ema_decay)
+    if average is not None and parallel.shards():
+        parallel.sharded(average.module, device)
+        average.to(device)
+    network = parallel.network(model, device)  # before the optimizer: sharding replaces the parameters
     return Training(
         hyper=hyper,
         fidelity=fidelity,
         device=device,
         model=model,
-        network=parallel.network(model, device),
+        network=network,
         parameters=[p for p in model.parameters() if p.requires_grad],
         optimizer=optim.build(model, hyper),
         scaler=precision.scaler(hyper.precision, device),
-        average=averaged(model, hyper.ema_decay),
+        average=average,
         augmentation=changes,
         mixing=mixing,
         clipper=Clipper(hyper.clip_norm, hyper.clip_percentile, device),
@@ -242,8 +247,9 @@ def penalise(training: Training) -> None:
 
 def load_weights(model: nn.Module, weights: dict[str, Any]) -> None:
     """Put the weights of a captured state into a model; raises TrainableError when they are another model's."""
+    own = model.state_dict()
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict({name: shards.like(own.get(name), value) for name, value in weights.items()})
     except (KeyError, RuntimeError) as error:
         raise TrainableError(
             f"state: it does not fit {type(model).__name__}: {error}. Build the model from the config of the trial "
@@ -253,7 +259,15 @@ def load_weights(model: nn.Module, weights: dict[str, Any]) -> None:
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
     """A moving average of the model's weights and buffers, by torch's AveragedModel; None for a decay of 0."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+    if not decay:
+        return None
+    move = get_ema_multi_avg_fn(decay)
+
+    def average(mine: Sequence[Tensor], others: Sequence[Tensor], count: Any) -> None:
+        # A sharded tensor and a buffer, which is not, cannot go through one operation.
+        move(list(map(shards.rows_here, mine)), list(map(shards.rows_here, others)), count)
+
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
 def _check(fidelity: Fidelity) -> None:

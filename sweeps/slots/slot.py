@@ -133,6 +133,10 @@ def serve(loop_config: dict[str, Any]) -> None:
 
     mailbox: Mailbox | Letterbox = loop_config["mailbox"]
     keep_to_share(get_device(), loop_config["gpus"])
+    if loop_config["parallelism"] != "ddp":
+        from trainables import parallel
+
+        parallel.spread(loop_config["parallelism"])
     rank = ray.train.get_context().get_world_rank()
     worker = Worker(
         loop_config["trainable"], place(loop_config["folder"]), get_device(), rank, Path(loop_config["scratch"])
@@ -167,7 +171,9 @@ def joined(answers: Sequence[Answer | None]) -> Answer:
 class Slot:
     """One warm place for a trial: a process, or a group of them, with the trial's resources."""
 
-    def __init__(self, resources: dict[str, float], trainable: Any, folder: str, scratch: str, path: list[str]) -> None:
+    def __init__(
+        self, resources: dict[str, float], trainable: Any, folder: str, scratch: str, path: list[str], parallelism: str
+    ) -> None:
         """`path` is the driver's import path: what it can import by name, a slot can."""
         sys.path.extend(entry for entry in path if entry not in sys.path)
         from ray.train import RunConfig, ScalingConfig
@@ -194,6 +200,7 @@ class Slot:
                 "scratch": scratch,
                 "gpus": resources["gpus"],
                 "path": path,
+                "parallelism": parallelism,
             },
             scaling_config=scaling,
             run_config=RunConfig(name=f"slot-{os.getpid()}", storage_path=scratch),

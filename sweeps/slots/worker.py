@@ -209,9 +209,8 @@ class Worker:
         pointer = f"checkpoints/{self.order.trial}/{self.epoch}"
         captured = self.session.capture()  # all workers take part
         where = self.folder / pointer
-        if self.rank == 0:
-            with storage_failures():
-                persistently(lambda: state.save(captured, *opened(where), self.epoch), where)
+        with storage_failures():
+            state.save(captured, *opened(where), self.epoch, lambda write: persistently(write, where))
         return pointer
 
     def _fetch_log(self, log: Path) -> None:

@@ -72,3 +72,23 @@ def test_our_loop_gives_the_numbers_of_one_worker(tmp_path: Path) -> None:
     size = plan["footprint"]["checkpoint_bytes"]
     (files,) = {sum(f.stat().st_size for f in path.parent.iterdir()) for path in both.folder.glob("checkpoints/*/*/*")}
     assert files == size, "with the generators of both"
+
+
+def test_a_sharded_model_gives_the_same_numbers_and_its_checkpoints_load_anywhere(tmp_path: Path) -> None:
+    fields = {
+        "space": {"lr": {"log": [1e-3, 1e-1]}, "batch_size": 5, "optimizer": "sgd"},
+        "phases": [{"kind": "preflight"}, {"kind": "explore", "trials": 2, "epochs": 3, "reduction_factor": None}],
+    }
+    whole = run_toy(tmp_path / "ddp", "toys:Line", resources=TWO, **fields)
+    parts = run_toy(tmp_path / "fsdp", "toys:Line", resources={**TWO, "parallelism": "fsdp"}, **fields)
+    for name, trial in whole.history.trials.items():
+        for ours, theirs in zip(parts.history.trials[name].epochs, trial.epochs, strict=True):
+            assert ours.metrics["val/loss"] == pytest.approx(theirs.metrics["val/loss"], rel=1e-5)
+    weights, expected = parts.best.load().state_dict(), whole.best.load().state_dict()
+    assert all(weights[name].flatten().tolist() == pytest.approx(expected[name].flatten().tolist()) for name in weights)
+    (plan, *_) = (line for line in read(parts.folder) if line["kind"] == "plan")
+    folders = {path.parent for path in parts.folder.glob("checkpoints/*/*/manifest.json")}
+    sizes = {sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
+    assert sizes == {plan["footprint"]["checkpoint_bytes"]}
+    assert all((folder / "state-1.pt").exists() for folder in folders)
+    assert left_behind() == []

@@ -3,127 +3,14 @@
 from __future__ import annotations
 
 import math
-import socket
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from torch import nn
 
-from trainables.contract import Data, Fidelity, Session, TrainableError, resolve
+from numerics_helpers import CONFIG, WORKERS, Images, Net, Wild, results, trained
+from trainables.contract import Fidelity, TrainableError
 from trainables.lr_range import lr_range
-
-WORKERS = 2
-CONFIG = {
-    "lr": 0.05,
-    "batch_size": 13,
-    "optimizer": "sgd",
-    "schedule": "cosine",
-    "clip_norm": 0.5,
-    "weight_decay": 0.01,
-}
-
-
-class Net:
-    """A small classifier without BatchNorm. Rows do not divide by batches, nor batches by workers."""
-
-    def data(self, config: Any, fidelity: Fidelity) -> Data:
-        draw = torch.Generator().manual_seed(3)
-        x = torch.randn(101, 6, generator=draw)
-        y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).long()
-        return Data((x[:70], y[:70]), (x[70:], y[70:]))
-
-    def model(self, config: Any, data: Data) -> nn.Module:
-        return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(config.get("dropout", 0.0)), nn.Linear(16, 2))
-
-
-class Images(Net):
-    """Images and a network without BatchNorm."""
-
-    def data(self, config: Any, fidelity: Fidelity) -> Data:
-        draw = torch.Generator().manual_seed(3)
-        x = torch.randn(101, 1, 6, 6, generator=draw)
-        y = (x[:, 0, :3].sum((1, 2)) > 0).long()
-        return Data((x[:70], y[:70]), (x[70:], y[70:]))
-
-    def model(self, config: Any, data: Data) -> nn.Module:
-        dropout = nn.Dropout(config.get("dropout", 0.0))
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), dropout, nn.Linear(64, 2))
-
-
-class Wild(Net):
-    """One row, which one rank alone has, gives a gradient that is beyond fp16 once it is scaled."""
-
-    def data(self, config: Any, fidelity: Fidelity) -> Data:
-        found = super().data(config, fidelity)
-        found.train[0][0] = 1e3
-        return found
-
-    def model(self, config: Any, data: Data) -> nn.Module:
-        return nn.Linear(6, 2)
-
-    def loss(self, output: Any, batch: Any) -> Any:
-        return output.float().abs().mean()
-
-
-def trained(
-    config: dict[str, Any], epochs: int, state: Any = None, until: int | None = None, trainable: Any = Net
-) -> dict[str, Any]:
-    """Each epoch's metrics, and the state at the end."""
-    session = Session(Fidelity(epochs=epochs, seed=5), state=state)
-    reports = []
-    for report in resolve(trainable())(config, session):
-        reports.append(dict(report.metrics))
-        if report.epoch == until:
-            break
-    assert session.capture is not None
-    return {"reports": reports, "state": session.capture()}
-
-
-def work(rank: int, port: int, tasks: Any, answers: Any) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORKERS)
-    while (task := tasks[rank].get()) is not None:
-        function, arguments = task
-        try:
-            found = function(*arguments)
-        except TrainableError as error:
-            found = error
-        answers.put((rank, found))
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def pair():
-    """Runs a function on both ranks of one pair of processes; what each gave."""
-    context = mp.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    tasks, answers = [context.SimpleQueue() for _ in range(WORKERS)], context.Queue()
-    processes = [context.Process(target=work, args=(rank, port, tasks, answers)) for rank in range(WORKERS)]
-    for process in processes:
-        process.start()
-
-    def run(function, *arguments):
-        for queue in tasks:
-            queue.put((function, arguments))
-        found = dict(answers.get(timeout=120) for _ in range(WORKERS))
-        return [found[rank] for rank in range(WORKERS)]
-
-    yield run
-    for queue in tasks:
-        queue.put(None)
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == 0
-
-
-def results(report: dict[str, float]) -> dict[str, float]:
-    """What does not depend on the clock."""
-    return {name: value for name, value in report.items() if not name.startswith("time/")}
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,8 @@ BAD = {
                          "'many' is not a number", "Write"),
     "auto without preflight": (changed("concurrency: 2", "gpus_per_worker: auto"), "resources.gpus_per_worker", 17,
                                "measured by preflight", "Put {kind: preflight}"),
+    "sharded over one": (changed("concurrency: 2", "parallelism: fsdp"), "resources.parallelism", 17,
+                         "several workers, and there is 1", "Raise workers"),
     "out of range": (changed("hours: 0.5", "hours: -1"), "budget.hours", 18, "-1 is not above 0", "Raise"),
     "wrong mode": (changed("mode: max", "mode: maximal"), "mode", 9, "not 'min' or 'max'", "Did you mean max?"),
     "no colon": (changed("my_model:Digits", "my_model"), "trainable", 2, "not of the form module:attr", "my_model:"),

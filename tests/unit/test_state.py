@@ -43,7 +43,7 @@ def test_the_manifest_says_what_there_is_and_no_other_file_stays(path, tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["epoch"] == 3
     assert manifest["keys"] == ["epoch", "model", "plain"]
-    assert manifest["size"] == (folder / "state.pt").stat().st_size
+    assert manifest["files"]["state.pt"]["size"] == (folder / "state.pt").stat().st_size
 
 
 @pytest.mark.parametrize("kind", ["subtree", "memory"])

@@ -85,7 +85,7 @@ def test_patience_goes_on_where_it_was():
     whole.observe(4.0, network(2.0))
     saved = whole.capture()
     half = Patience(2, keep_best=True)
-    half.restore(saved)
+    half.restore(saved, network(0.0))
     assert half.observe(5.0, network(3.0)) is whole.observe(5.0, network(3.0)) is True
     model = network(9.0)
     half.put_back(model)
