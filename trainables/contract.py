@@ -41,6 +41,9 @@ class Fidelity:
     """Share of the training rows in (0, 1]; the rows of a smaller share lie inside those of a larger one."""
     seed: int = 0
     """Seed of weights, order and augmentation."""
+    classes: int | None = None
+    """Train and measure on so many of the classes only, at least 2, with labels from 0; None: on all. The network keeps
+    its outputs."""
 
 
 @dataclass(frozen=True)

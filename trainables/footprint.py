@@ -14,7 +14,7 @@ from trainables import parallel, state
 from trainables.contract import Config, Fidelity, Trainable
 from trainables.evaluation import EVAL_BATCHES, evaluate
 from trainables.loop import capture
-from trainables.training import Training, backward, epoch_batches, lr_at, prepare, step
+from trainables.training import Training, backward, epoch_batches, lr_at, prepare, rows_of, step
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def describe(trainable: Trainable, config: Config, fidelity: Fidelity, device: t
     """
     training = prepare(trainable, config, fidelity, device)
     training.model.train()
-    backward(training, next(iter(epoch_batches(training, 1))))
+    backward(training, next(iter(epoch_batches(training, 1))), rows_of(training, 0))
     for parameter in training.parameters:
         if parameter.grad is not None:
             parameter.grad.zero_()
@@ -75,11 +75,11 @@ def seconds_per_epoch(
 
 def _training_seconds(training: Training, limit_s: float) -> float:
     training.model.train()
-    step(training, next(iter(epoch_batches(training, 1))), lr_at(training, 0))
+    step(training, next(iter(epoch_batches(training, 1))), lr_at(training, 0), rows_of(training, 0))
     taken = 0
     started = now = _clock(training)
     for batch in epoch_batches(training, 1):
-        step(training, batch, lr_at(training, taken))
+        step(training, batch, lr_at(training, taken), rows_of(training, taken))
         taken, now = taken + 1, _clock(training)
         if parallel.agreed(now - started > limit_s):
             break

@@ -129,7 +129,7 @@ def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], floa
     for batch in epoch_batches(training, epoch):
         lr = lr_at(training, (epoch - 1) * steps + taken)
         whole = rows_of(training, taken)
-        loss, norm = step(training, batch, lr, parallel.share(len(batch[0]), whole))
+        loss, norm = step(training, batch, lr, whole)
         losses += loss
         if training.scaler is not None:
             # The scaler answers an overflow by skipping the step and lowering the scale: no step, no norm.

@@ -78,7 +78,7 @@ def lr_range(
         stream = batches(training)
         rates = rising(affordable(training, stream, limit_s))
         for (batch, rows), rate in zip(stream, rates, strict=False):
-            loss, _ = step(training, batch, rate, parallel.share(len(batch[0]), rows))
+            loss, _ = step(training, batch, rate, rows)
             losses.append(float(parallel.total(loss.clone())) / parallel.world_size())
             smoothed.append(running_mean(losses, smoothed))
             if not math.isfinite(smoothed[-1]) or smoothed[-1] > DIVERGED * min(smoothed):
@@ -90,7 +90,7 @@ def affordable(training: Training, stream: Iterator[tuple[Batch, int]], limit_s:
     """How many steps fit the limit, by two taken at the lowest rate, of which the first pays for the start-up."""
     for batch, rows in itertools.islice(stream, 2):
         began = time.perf_counter()
-        loss, _ = step(training, batch, LOWEST, parallel.share(len(batch[0]), rows))
+        loss, _ = step(training, batch, LOWEST, rows)
         float(loss)  # waits for the device
     seconds = parallel.total(torch.tensor(time.perf_counter() - began, device=training.device))
     mean = float(seconds) / parallel.world_size()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from trainables.augment.mixing import Mixed, Mixing
 from trainables.contract import Batch, TrainableError
+from trainables.data.labels import Highest
 from trainables.hyperparameters import Hyperparameters
 
 
@@ -32,9 +33,15 @@ class Objective:
 
 
 def objective(
-    trainable: Any, hyper: Hyperparameters, targets: Tensor | None = None, mixing: Mixing | None = None
+    trainable: Any,
+    hyper: Hyperparameters,
+    targets: Tensor | None = None,
+    mixing: Mixing | None = None,
+    highest: Highest | None = None,
 ) -> Objective:
     """The objective of a trainable, whose training rows have these targets, where they are at hand.
+
+    `highest`: the label that the default loss must have an output for.
 
     Raises TrainableError when label_smoothing, class_weights or mixing is asked of what has no classes, or a loss of
     its own.
@@ -44,7 +51,13 @@ def objective(
     if own_loss is None:
         smoothing = hyper.label_smoothing
         weights = None if hyper.class_weights == "none" else balanced(targets)
-        return Objective(lambda o, b: default_loss(o, b, smoothing, weights), default_loss, metrics)
+
+        def training_loss(output: Tensor, batch: Batch) -> Tensor:
+            if highest is not None:
+                highest.fits(output)
+            return default_loss(output, batch, smoothing, weights)
+
+        return Objective(training_loss, default_loss, metrics)
     asked = {
         "label_smoothing": hyper.label_smoothing > 0, "class_weights": hyper.class_weights != "none",
         "augment_mixup or augment_cutmix": mixing is not None,

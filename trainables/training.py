@@ -7,7 +7,6 @@ steps, so that what is foretold is what happens.
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,12 +24,15 @@ from trainables.augment import Augmentation, augmentation
 from trainables.augment.mixing import Mixed, Mixing
 from trainables.clipping import Clipper
 from trainables.contract import Batch, Config, Fidelity, Trainable, TrainableError
-from trainables.data.rows import Rows, drawn, open_rows, subset
+from trainables.data import labels
+from trainables.data.rows import Rows, drawn, of_classes, open_rows, subset
 from trainables.hyperparameters import Hyperparameters
 from trainables.objective import Objective, objective
 from trainables.pruning import Pruner
 from trainables.schedules import PLATEAU, factor
 from trainables.stopping import Patience, Plateau
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Training:
     measured: Tensor
     """Those among them on which the train metrics are measured: as many as validation has, drawn from the seed."""
     steps_per_epoch: int
+    least_rows: int
+    """That a process must have of a batch, or of a part of it."""
 
     @property
     def evaluated(self) -> nn.Module:
@@ -73,7 +77,7 @@ class Training:
 
 def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device) -> Training:
     """Seed all generators, then make data, model and optimizer; raises TrainableError for what cannot be trained."""
-    _check(fidelity)
+    _check(fidelity, device)
     hyper = hyperparameters.resolve(config)
     _one_thread()
     _seed(fidelity.seed, device)
@@ -82,6 +86,11 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
     splits = {
         name: open_rows(name, split, device) for name, split in given.items() if name != "test" or split is not None
     }
+    highest = None
+    if getattr(trainable, "loss", None) is None:
+        highest = labels.check({name: split.targets for name, split in splits.items()})
+    if fidelity.classes is not None:
+        splits = of_classes(splits, fidelity.classes)
     rows = splits["train"]
     chosen = subset(len(rows) if rows.targets is None else rows.targets, fidelity.data_fraction)
     if hyper.batch_size > len(chosen):
@@ -95,7 +104,7 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
             "Raise batch_size, or lower resources.workers"
         )
     changes, mixing = augmentation(config, hyper.augment, fidelity.seed, data.synonyms)
-    goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen], mixing)
+    goal = objective(trainable, hyper, None if rows.targets is None else rows.targets[chosen], mixing, highest)
     model = parallel.placed(trainable.model(config, data), device)
     if hyper.warm_start is not None:
         print(warm_start.begin(model, warm_start.weights_at(hyper.warm_start)))
@@ -130,7 +139,8 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
         splits=splits,
         chosen=chosen,
         measured=chosen[drawn(len(chosen), fidelity.seed, 0)[: len(splits["val"])].sort().values],
-        steps_per_epoch=_steps(len(chosen), hyper.batch_size),
+        steps_per_epoch=_steps(len(chosen), hyper.batch_size, _least_rows(model)),
+        least_rows=_least_rows(model),
     )
 
 
@@ -139,7 +149,7 @@ def epoch_batches(training: Training, epoch: int) -> Iterator[Batch]:
 
     A last batch of a single row is left out, unless all batches are of one: BatchNorm has no variance of one row and
     raises, and its gradient would weigh as much as a full batch's. Which row that is changes from epoch to epoch.
-    So is a last batch that has not a row for every worker.
+    So is a last batch that has not a row for every worker, or two for a network with BatchNorm.
     """
     batch_size = training.hyper.batch_size
     order = training.chosen[drawn(len(training.chosen), training.fidelity.seed, epoch)]
@@ -183,16 +193,16 @@ def lr_at(training: Training, number: int) -> float:
     return hyper.lr * lowered * factor(hyper.schedule, number, total, hyper.warmup_fraction)
 
 
-def step(training: Training, batch: Batch, lr: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
+def step(training: Training, batch: Batch, lr: float, rows: int) -> tuple[Tensor, Tensor]:
     """One optimizer step: the loss, and the total gradient norm before clipping, both still on the device.
 
-    `share` weighs the loss where several processes have parts of the batch (`parallel.share`).
+    `batch` is this process's part of a batch of so many `rows`.
     """
     optimizer, scaler = training.optimizer, training.scaler
     for group in optimizer.param_groups:
         group["lr"] = lr * group["share"]
     optimizer.zero_grad(set_to_none=True)
-    loss = backward(training, batch, share)
+    loss = backward(training, batch, rows)
     if scaler is not None:
         scaler.unscale_(optimizer)
     if training.hyper.l1:
@@ -212,30 +222,48 @@ def step(training: Training, batch: Batch, lr: float, share: float = 1.0) -> tup
     return loss, norm
 
 
-def backward(training: Training, batch: Batch, share: float = 1.0) -> Tensor:
-    """Forward and backward, in parts where the config says so.
+def backward(training: Training, batch: Batch, rows: int) -> Tensor:
+    """Forward and backward, in parts where the config says so; `rows` as in `step`.
 
     Leaves the gradients (scaled, for fp16) in the parameters and returns the loss.
     """
     whole = left = len(batch[0])
+    share = parallel.share(whole, rows)
+    # As many on every rank, and none that a norm over rows cannot work with.
+    parts = min(training.hyper.accumulate, max(1, rows // parallel.world_size() // training.least_rows))
     total = torch.zeros((), device=training.device)
-    for x, y in in_parts(batch, math.ceil(whole / training.hyper.accumulate)):
+    for x, y in in_parts(batch, parts):
         left -= len(x)
         with parallel.unsent(training.network, left > 0):
             with precision.autocast(training.hyper.precision, training.device):
-                loss = training.objective.training_loss(training.network(x), (x, y)) * (share * len(x) / whole)
+                output = forward(training, x)
+                loss = training.objective.training_loss(output, (x, y)) * (share * len(x) / whole)
             (loss if training.scaler is None else training.scaler.scale(loss)).backward()
         total += loss.detach()
     return total
 
 
-def in_parts(batch: Batch, size: int) -> Iterator[Batch]:
-    """A batch in parts of at most so many rows."""
+def forward(training: Training, x: Tensor) -> Any:
+    """What the network makes of inputs while it trains."""
+    try:
+        return training.network(x)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainableError(
+            f"config: a batch of {len(x)} row under BatchNorm, which has no variance of one. Raise batch_size (it is "
+            f"{training.hyper.batch_size}, for {parallel.world_size()} workers), or use another norm"
+        ) from None
+
+
+def in_parts(batch: Batch, parts: int) -> Iterator[Batch]:
+    """A batch in so many parts, of equal size or one row more."""
     x, y = batch
     if isinstance(y, Mixed):
-        yield from zip(x.split(size), map(Mixed._make, zip(*(t.split(size) for t in y), strict=True)), strict=True)
+        targets = map(Mixed._make, zip(*(t.tensor_split(parts) for t in y), strict=True))
+        yield from zip(x.tensor_split(parts), targets, strict=True)
     else:
-        yield from zip(x.split(size), y.split(size), strict=True)
+        yield from zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
 
 
 def penalise(training: Training) -> None:
@@ -270,7 +298,10 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
-def _check(fidelity: Fidelity) -> None:
+def _check(fidelity: Fidelity, device: torch.device) -> None:
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = f"there are {torch.cuda.device_count()}" if torch.cuda.is_available() else "torch finds none here"
+        raise TrainableError(f"device: {device} is not there: {there}. Give another, or torch.device('cpu')")
     # data_fraction is checked where it is used, in `subset`.
     if fidelity.epochs < 1:
         raise TrainableError(f"fidelity: epochs is {fidelity.epochs}. Train at least 1")
@@ -278,9 +309,14 @@ def _check(fidelity: Fidelity) -> None:
         raise TrainableError(f"fidelity: seed is {fidelity.seed}. Give 0 or more")
 
 
-def _steps(rows: int, batch_size: int) -> int:
+def _least_rows(model: nn.Module) -> int:
+    """The rows that the model must be given at once while training: BatchNorm has no variance of one."""
+    return 1 + any(isinstance(part, BATCH_NORMS) for part in model.modules())
+
+
+def _steps(rows: int, batch_size: int, least_rows: int) -> int:
     full, rest = divmod(rows, batch_size)
-    return full + (rest >= max(2, parallel.world_size()))
+    return full + (rest >= max(2, parallel.world_size() * least_rows))
 
 
 def _one_thread() -> None:

@@ -53,7 +53,7 @@ def work(rank: int, port: int, kind: str, answers: Any) -> None:
     before = own_bytes()
     training = prepare(Large(), {"batch_size": 32}, Fidelity(1), torch.device("cpu"))
     for batch in epoch_batches(training, 1):
-        step(training, batch, 1e-4)
+        step(training, batch, 1e-4, 32)
     size = sum(parameter.numel() for parameter in training.parameters)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     answers.put({"held": (own_bytes() - before) / size, "peak": (peak - before) / size})

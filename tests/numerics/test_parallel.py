@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from numerics_helpers import CONFIG, WORKERS, Images, Net, Wild, results, trained
 from trainables.contract import Fidelity, TrainableError
@@ -103,3 +104,19 @@ def test_a_batch_must_have_a_row_for_each_worker(pair):
     for error in pair(trained, {**CONFIG, "batch_size": 1}, 1):
         assert isinstance(error, TrainableError)
         assert "fewer rows than the 2 workers" in str(error)
+
+
+class Normed(Images):
+    """A network with BatchNorm over rows alone, which a single row ends."""
+
+    def model(self, config: Any, data: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def test_no_rank_has_a_single_row_under_batchnorm(pair):
+    ranks = pair(trained, {**CONFIG, "batch_size": 67}, 2, None, None, Normed)  # three rows are left of 70
+    assert math.isfinite(ranks[0]["reports"][-1]["val/loss"])
+    assert results(ranks[0]["reports"][-1]) == results(ranks[1]["reports"][-1])
+    for error in pair(trained, {**CONFIG, "batch_size": 2}, 1, None, None, Normed):
+        assert "a batch of 1 row under BatchNorm" in str(error)
+        assert "for 2 workers" in str(error)

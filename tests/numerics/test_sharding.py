@@ -62,6 +62,7 @@ def same(left: Any, right: Any, rtol: float, atol: float) -> None:
         {},
         {"optimizer": "adamw"},
         {"batch_size": 23, "ema_decay": 0.5, "accumulate": 2},
+        {"batch_size": 7, "accumulate": 4},
         {"augment": 1, "l1": 1e-3, "clip_norm": None, "clip_percentile": 50.0},
         {"prune_rate": 0.6, "restore_best": True, "class_weights": "balanced", "optimizer": "adamw"},
         {"precision": "bf16"},
@@ -138,7 +139,7 @@ def held(config: dict[str, Any]) -> tuple[int, int]:
     from trainables.training import epoch_batches, step
 
     for batch in epoch_batches(training, 1):
-        step(training, batch, 0.01)
+        step(training, batch, 0.01, 35)
     state_of = [v for s in training.optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
     tensors = [*training.parameters, *(p.grad for p in training.parameters), *state_of]
     here = sum(local.numel() * local.element_size() for local in map(local_of, tensors))

@@ -14,7 +14,7 @@ from sweeps.phases.preflight import judge, refusal
 from trainables.contract import Data, Fidelity
 from trainables.examples.digits import Digits
 from trainables.probes import probe
-from unit.trainable_helpers import Blobs, Line
+from unit.trainable_helpers import Blobs, Line, Pairs
 
 FIDELITY = Fidelity(epochs=1, data_fraction=1.0, seed=0)
 HEALTHY = {
@@ -104,7 +104,8 @@ class Spoilt(Blobs):
 
     def data(self, config, fidelity):
         found = super().data(config, fidelity)
-        return Data(self.spoil_data(*found.train), found.val, found.test) if self.spoil_data else found
+        # As a Dataset, which is not looked through before training.
+        return Data(Pairs(*self.spoil_data(*found.train)), found.val, found.test) if self.spoil_data else found
 
     def model(self, config, data):
         net = super().model(config, data)

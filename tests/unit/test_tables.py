@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 
@@ -223,3 +224,54 @@ def test_a_network_with_moments_sees_columns_of_any_scale_alike():
     weights = {k: v for k, v in states[0].state_dict().items() if not k.startswith("scale.")}
     states[1].load_state_dict(weights, strict=False)
     assert torch.allclose(states[0](found.x), states[1](scaled.x), atol=1e-5)
+
+
+def test_a_folder_of_files_of_one_schema_is_one_table(tmp_path):
+    whole = frame(60)
+    (tmp_path / "parts").mkdir()
+    whole[:25].to_csv(tmp_path / "parts" / "a.csv", index=False)
+    pyarrow.parquet.write_table(
+        pa.Table.from_pandas(whole[25:], preserve_index=False), tmp_path / "parts" / "b.parquet"
+    )
+    (tmp_path / "parts" / "notes.txt").write_text("no data")
+    found, expected = table(tmp_path / "parts", "class"), table(whole, "class")
+    assert torch.allclose(found.x, expected.x)
+    assert torch.equal(found.y, expected.y)
+    assert found.values == expected.values
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda f: f.assign(count=f["count"] + 0.5),
+            r"column 'count' is whole numbers in .*a\.csv and numbers in .*b\.csv",
+        ),
+        (lambda f: f.drop(columns="size"), r"column 'size' is numbers in .*a\.csv and not there in .*b\.csv"),
+        (
+            lambda f: f.assign(extra=1),
+            r"column 'extra' is not there in .*a\.csv and whole numbers in .*b\.csv",
+        ),
+    ],
+)
+def test_files_of_mixed_schemas_are_named(tmp_path, change, message):
+    frame().to_csv(tmp_path / "a.csv", index=False)
+    change(frame()).to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(TrainableError, match=message):
+        table(tmp_path, "class")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(TrainableError, match=r"none holds no file of \.parquet"):
+        table(tmp_path / "none", "class")
+
+
+def test_a_file_that_did_not_change_is_not_read_again(tmp_path):
+    path = tmp_path / "a.csv"
+    frame().to_csv(path, index=False)
+    first = table(path, "class")
+    held = path.stat()
+    path.write_bytes(b"?" * held.st_size)
+    os.utime(path, ns=(held.st_atime_ns, held.st_mtime_ns))  # what only reading it would tell
+    assert torch.equal(table(path, "class").x, first.x)
+    os.utime(path)
+    with pytest.raises(TrainableError, match="cannot be read as"):
+        table(path, "class")

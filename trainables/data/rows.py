@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from trainables.contract import Batch, TrainableError
-from trainables.data.tables import View, ViewRows
+from trainables.data.feed import ahead
+from trainables.data.mapped import View, ViewRows
 
 SUBSET_SEED = 0
 """Seed of the share of the training rows: never the trial's own, so that all trials of one fidelity see the same."""
@@ -51,6 +52,8 @@ class ArrayRows:
                 f"data.{name}: x has shape {tuple(inputs.shape)} and y {tuple(labels.shape)}. "
                 "Their first dimensions must be equal: one target a row"
             )
+        for part, tensor in (("x", inputs), ("y", labels)):
+            _finite(f"{name}.{part}", tensor)
         self.targets: Tensor | None = labels
         self._x = inputs.contiguous().to(device)
         self._y = labels.contiguous().to(device)
@@ -82,14 +85,37 @@ class DatasetRows:
             batch_sampler=[rows.tolist() for rows in order.split(batch_size)],
             generator=torch.Generator(),
         )
+        yield from ahead(self._pairs(loader), self._device)
+
+    def _pairs(self, loader: DataLoader[Any]) -> Iterator[Batch]:
         for batch in loader:
             if not (isinstance(batch, list | tuple) and len(batch) == 2):
                 raise TrainableError(
                     f"data.{self._name}: a row of {type(self._dataset).__name__} is not a pair. Return (x, y)"
                 )
             x, y = batch
-            inputs, labels = _tensor(f"{self._name}.x", x), _target(_tensor(f"{self._name}.y", y))
-            yield inputs.to(self._device), labels.to(self._device)
+            yield _tensor(f"{self._name}.x", x), _target(_tensor(f"{self._name}.y", y))
+
+
+class ClassRows:
+    """The rows of some classes of other rows, with labels from 0 in the order of the old ones."""
+
+    def __init__(self, rows: Rows, classes: Tensor) -> None:
+        """`rows` have their targets at hand; `classes`: the labels that stay."""
+        assert rows.targets is not None
+        self._rows = rows
+        self._index = torch.isin(rows.targets, classes).nonzero().flatten()
+        self._label = torch.full((int(rows.targets.max()) + 1,), -1)
+        kept = classes.sort().values
+        self._label[kept[kept < len(self._label)]] = torch.arange(len(kept))[kept < len(self._label)]
+        self.targets: Tensor | None = self._label[rows.targets[self._index]]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
+        for x, y in self._rows.batches(self._index[order], batch_size):
+            yield x, self._label.to(y.device)[y]
 
 
 def open_rows(name: str, split: Any, device: torch.device) -> Rows:
@@ -116,6 +142,26 @@ def open_rows(name: str, split: Any, device: torch.device) -> Rows:
     if len(rows) == 0:
         raise TrainableError(f"data.{name} has no rows. Check the path and the filter that made it")
     return rows
+
+
+def of_classes(splits: dict[str, Rows], count: int) -> dict[str, Rows]:
+    """The splits with the rows of so many classes only: those with most training rows, of equals the lower label.
+
+    They nest: two classes lie among five. Raises TrainableError where the splits are not of at least so many classes.
+    """
+    for name, rows in splits.items():
+        if rows.targets is None or rows.targets.ndim != 1 or rows.targets.is_floating_point():
+            what = "not at hand" if rows.targets is None else f"{tuple(rows.targets.shape)}, {rows.targets.dtype}"
+            raise TrainableError(
+                f"fidelity: classes is {count}, but the targets of data.{name} are {what}. Give whole numbers, one a "
+                "row (a Dataset: in its attribute `targets`), or leave classes out"
+            )
+    assert splits["train"].targets is not None
+    labels, counts = splits["train"].targets.unique(return_counts=True)
+    if not 2 <= count <= len(labels):
+        raise TrainableError(f"fidelity: classes is {count}, and train has {len(labels)}. Give 2 … {len(labels)}")
+    most = labels[counts.argsort(descending=True, stable=True)][:count]
+    return {name: ClassRows(rows, most) for name, rows in splits.items()}
 
 
 def subset(targets_or_n: Tensor | int, fraction: float, seed: int = SUBSET_SEED) -> Tensor:
@@ -159,6 +205,17 @@ def _tensor(where: str, value: Any) -> Tensor:
             "Give numbers: encode text and categories first"
         ) from error
     return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
+
+
+def _finite(where: str, tensor: Tensor) -> None:
+    # A sum is not finite where a number is not, and is read off at once; it may also overflow.
+    if not tensor.is_floating_point() or bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all()):
+        return
+    at = (~tensor.isfinite()).nonzero()[0].tolist()
+    place = f"row {at[0]}" + (f", place {', '.join(map(str, at[1:]))}" if at[1:] else "")
+    raise TrainableError(
+        f"data.{where} is {tensor[tuple(at)].item()} in {place} (from 0). Fill in what is missing, or drop such rows"
+    )
 
 
 def _target(tensor: Tensor) -> Tensor:

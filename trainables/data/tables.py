@@ -3,25 +3,16 @@
     found = table("houses.parquet", target="price")
     return Data(*found.split(0.8, 0.2), …)
 
-Place in the flow: a trainable's `data` calls `table` and gives views of it as splits; `open_rows` reads batches from
-the map. A page of the file is in memory once, however many trials read it, where a copy in each slot's process would be
-there as often as there are slots.
+Place in the flow: a trainable's `data` calls `table` and gives views of it as splits (`data.mapped`).
 
 Numbers become float32, texts and categories the codes of their values in sorted order, in a column of floats that
-`models.mlp.Mlp` embeds. The target becomes int64 classes, or float32 for a number. The file lies in the node's cache
-under the digest of what it was made from, so a changed source is converted anew.
+`models.mlp.Mlp` embeds. The target becomes int64 classes, or float32 for a number.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,137 +21,50 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-import torch
-from torch import Tensor
 
-from trainables.contract import Batch, TrainableError
-
-FORMAT = 1
-"""Of the converted files: part of their digest."""
-MOMENT_ROWS = 65536
-"""So many rows at a time are summed up."""
+from trainables.contract import TrainableError
+from trainables.data import mapped
 
 
 @dataclass(frozen=True)
-class Table:
-    """A converted table, mapped into memory: read it, never write into it."""
+class Table(mapped.Mapped):
+    """A converted table; `x` is float32 of shape (rows, columns)."""
 
-    x: Tensor
-    """Features, float32 of shape (rows, columns)."""
-    y: Tensor
-    """The target of each row: int64 classes or float32."""
-    columns: list[str]
+    columns: list[str] = field(default_factory=list)
     """Names of the features, in order."""
-    categories: dict[int, int]
-    """Column -> number of its categories, for those that hold codes; as `Mlp` takes it."""
-    values: dict[str, list[str]]
+    values: dict[str, list[str]] = field(default_factory=dict)
     """Column of categories -> what its codes mean."""
-    classes: list[str] | None
-    """What the classes of the target mean; None for a number."""
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def rows(self, index: Tensor | Any) -> View:
-        """Some of the rows as a split of `Data`, by their numbers."""
-        return View(self, torch.as_tensor(index, dtype=torch.int64))
-
-    def split(self, *shares: float, seed: int = 0) -> list[View]:
-        """Splits of these shares of the rows, drawn from the seed, stratified by class where there are any.
-
-        Raises TrainableError for shares that make more than the whole.
-        """
-        if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
-            raise TrainableError(
-                f"table: shares {shares} do not divide the rows. Give shares above 0, of sum 1 at most"
-            )
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        if self.classes is not None:  # each class spread evenly over the order
-            by_class = self.y[order].argsort(stable=True)
-            _, counts = self.y.unique(return_counts=True)
-            place = torch.cat([(torch.arange(count) + 0.5) / count for count in counts.tolist()])
-            order = order[by_class[place.argsort(stable=True)]]
-        ends = [round(sum(shares[: n + 1]) * len(self)) for n in range(len(shares))]
-        return [self.rows(order[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-
-
-@dataclass(frozen=True)
-class View:
-    """Some rows of a table, by their numbers: a split of `Data`."""
-
-    table: Table
-    index: Tensor
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @cached_property
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each column over these rows, as `Mlp` takes them; 0 and 1 for codes.
-
-        Of the training rows only: what validation looks like is not for the network to know.
-        """
-        # In parts: a copy of all rows would be this process's own, where the map is shared.
-        parts = [self.table.x.index_select(0, rows).double() for rows in self.index.split(MOMENT_ROWS)]
-        mean = torch.stack([part.sum(0) for part in parts]).sum(0) / len(self)
-        spread = (torch.stack([(part - mean).square().sum(0) for part in parts]).sum(0) / len(self)).sqrt()
-        codes = list(self.table.categories)
-        mean[codes], spread[codes] = 0.0, 1.0
-        return mean.float(), spread.where(spread > 0, 1.0).float()
-
-
-class ViewRows:
-    """The rows of a view; see `rows.Rows`."""
-
-    def __init__(self, view: View, device: torch.device) -> None:
-        self._x, self._y, self._index, self._device = view.table.x, view.table.y, view.index, device
-        self.targets: Tensor | None = view.table.y[view.index]
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        for rows in self._index[order].split(batch_size):
-            yield self._x.index_select(0, rows).to(self._device), self._y.index_select(0, rows).to(self._device)
 
 
 def table(source: Any, target: str, categories: tuple[str, ...] = (), cache: str | Path | None = None) -> Table:
-    """The table at a path (.parquet, .csv, .arrow, .feather) or in an Arrow table or pandas DataFrame.
+    """The table in a file (.parquet, .csv, .arrow, .feather), in a folder of such files of one schema, or in an Arrow
+    table or pandas DataFrame.
 
     `categories` names columns of numbers that are codes. Raises TrainableError, with column, file and row, for what
     cannot be read or trained on.
     """
-    usual = Path(tempfile.gettempdir()) / f"tunewright-{os.getuid()}"
-    place = Path(cache or os.environ.get("TUNEWRIGHT_CACHE") or usual)
-    place.mkdir(parents=True, exist_ok=True)
-    path = Path(source) if isinstance(source, str | Path) else None
-    given = in_memory(source) if path is None else None
-    name = digest(path, given, target, categories)
-    file = place / f"{name}.arrow"
-    with open(place / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one slot converts, the others wait for it
-        if not file.exists():
-            read = given if path is None else read_file(path)
-            write(convert(read, target, categories, str(path or "table")), file)
-    return mapped(file)
-
-
-def digest(path: Path | None, given: Any, target: str, categories: tuple[str, ...]) -> str:
-    """What a conversion depends on, in short."""
-    found = hashlib.sha256(json.dumps([FORMAT, target, sorted(categories), path and path.suffix]).encode())
-    if path is not None:
-        try:
-            with open(path, "rb") as file:
-                while chunk := file.read(2**20):
-                    found.update(chunk)
-        except OSError as error:
-            raise TrainableError(f"data: {path} cannot be read: {error.strerror}. Check the path") from None
+    place = mapped.cache_at(cache)
+    settings = ["table", target, sorted(categories)]
+    if isinstance(source, str | Path):
+        path = Path(source)
+        files = files_of(path)
+        name = mapped.digest([*settings, path.suffix], mapped.digest_of_files(files, place))
+        stored = mapped.converted(place, name, lambda: convert(read(files), target, categories, str(path)))
     else:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, given.schema) as stream:
-            stream.write_table(given)
-        found.update(sink.getvalue())
-    return found.hexdigest()[:32]
+        given = in_memory(source)
+        name = mapped.digest(settings, digest_of(given))
+        stored = mapped.converted(place, name, lambda: convert(given, target, categories, "table"))
+    x, y, meaning = mapped.unpacked(stored)
+    codes = {meaning["columns"].index(column): len(values) for column, values in meaning["values"].items()}
+    return Table(x, y, meaning["classes"], codes, meaning["columns"], meaning["values"])
+
+
+def digest_of(given: pa.Table) -> str:
+    """The digest of what a table holds."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, given.schema) as stream:
+        stream.write_table(given)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def in_memory(source: Any) -> pa.Table:
@@ -175,16 +79,58 @@ def in_memory(source: Any) -> pa.Table:
         ) from None
 
 
+def read_ipc(path: str) -> pa.Table:
+    """The table in a file of Arrow's own format."""
+    return pa.ipc.open_file(path).read_all()
+
+
+READERS = {
+    ".parquet": pyarrow.parquet.read_table, ".csv": pyarrow.csv.read_csv,
+    ".arrow": read_ipc, ".feather": read_ipc,
+}  # fmt: skip
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or those of a folder in the order of their names. Raises TrainableError for what is neither."""
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix in READERS)
+        if not found:
+            raise TrainableError(f"data: {path} holds no file of {', '.join(READERS)}. Check the path")
+        return found
+    if path.suffix not in READERS:
+        raise TrainableError(f"data: {path} is none of {', '.join(READERS)}. Convert it to one of them")
+    return [path]
+
+
+def read(files: list[Path]) -> pa.Table:
+    """The tables in the files as one. Raises TrainableError, with the file, for one that cannot be read or differs."""
+    tables = [read_file(file) for file in files]
+    first = tables[0].schema.remove_metadata()
+    for file, other in zip(files, tables, strict=True):
+        schema = other.schema.remove_metadata()
+        for name in dict.fromkeys((*first.names, *schema.names)):
+            kinds = [kind(one.field(name).type) if name in one.names else "not there" for one in (first, schema)]
+            if kinds[0] != kinds[1]:
+                raise TrainableError(
+                    f"data: column {name!r} is {kinds[0]} in {files[0]} and {kinds[1]} in {file}. Give all files "
+                    "the same columns and types"
+                )
+    return pa.concat_tables([other.select(first.names) for other in tables], promote_options="permissive")
+
+
+def kind(column: pa.DataType) -> str:
+    """What a column holds, however wide."""
+    tests = {
+        "whole numbers": pa.types.is_integer, "numbers": pa.types.is_floating,
+        "text": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t),
+    }  # fmt: skip
+    return next((name for name, test in tests.items() if test(column)), str(column))
+
+
 def read_file(path: Path) -> pa.Table:
     """The table in a file, by the ending of its name."""
-    readers = {
-        ".parquet": pyarrow.parquet.read_table, ".csv": pyarrow.csv.read_csv,
-        ".arrow": lambda p: pa.ipc.open_file(p).read_all(), ".feather": lambda p: pa.ipc.open_file(p).read_all(),
-    }  # fmt: skip
-    if path.suffix not in readers:
-        raise TrainableError(f"data: {path} is none of {', '.join(readers)}. Convert it to one of them")
     try:
-        return readers[path.suffix](str(path))
+        return READERS[path.suffix](str(path))
     except (pa.ArrowException, OSError) as error:
         why = str(error).splitlines()[0]
         raise TrainableError(f"data: {path} cannot be read as {path.suffix}: {why}. Is it whole?") from None
@@ -225,8 +171,7 @@ def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str
         codes, classes = coded(goal, target, where)
         y = codes.cast(pa.int64())
     meaning = {"columns": columns, "values": values, "classes": classes}
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), max(1, len(columns)))
-    return pa.table({"x": lists, "y": y}).replace_schema_metadata({"meaning": json.dumps(meaning)})
+    return mapped.packed(x, y, meaning)
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -248,24 +193,3 @@ def coded(column: pa.Array, name: str, where: str) -> tuple[pa.Array, list[str]]
     # A value that is missing is one more category, which the embedding has for what it does not know.
     filled = pc.fill_null(codes, len(ordered))
     return filled.cast(pa.float32()), [str(value) for value in ordered.to_pylist()]
-
-
-def write(converted: pa.Table, file: Path) -> None:
-    """Write the file whole or not at all."""
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp")
-    with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, converted.schema) as writer:
-        writer.write_table(converted, max_chunksize=max(1, len(converted)))
-    unfinished.replace(file)
-
-
-def mapped(file: Path) -> Table:
-    """The table in a converted file, its pages shared with every process that maps it."""
-    found = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    meaning = json.loads(found.schema.metadata[b"meaning"])
-    lists, y = found["x"].chunk(0), found["y"].chunk(0)
-    x = torch.from_dlpack(lists.values).reshape(len(y), -1)
-    categories = {meaning["columns"].index(name): len(values) for name, values in meaning["values"].items()}
-    return Table(
-        x[:, : len(meaning["columns"])], torch.from_dlpack(y), meaning["columns"], categories, meaning["values"],
-        meaning["classes"],
-    )  # fmt: skip
