@@ -32,6 +32,11 @@ install: .venv/installed ## .venv with what the sweeps need, and `sweeps` in it
 	@$(PIP) install -c constraints.txt --group dev
 	@touch $@
 
+.venv/installed-bench: .venv/installed
+	@echo "Installing what the benchmarks compare with."
+	@$(PIP) install -c constraints.txt --group bench
+	@touch $@
+
 demo: .venv/installed ## a whole sweep of a small network on handwritten digits, in minutes on a laptop
 	$(BIN)/sweeps run sweeps/examples/digits.yaml
 
@@ -48,7 +53,7 @@ check: .venv/installed-dev ## lint, format, types, contracts and golden files
 	$(BIN)/python -m pytest tests/contract tests/golden $(ARGS)
 
 ifdef NAME
-bench: .venv/installed ## run tests/benchmarks/NAME.py; without NAME, list what there is
+bench: .venv/installed-bench ## run tests/benchmarks/NAME.py; without NAME, list what there is
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/$(NAME).py $(ARGS)
 else
 bench:
@@ -59,7 +64,7 @@ endif
 golden: .venv/installed ## write the golden files anew; read their diff before you commit it
 	$(BIN)/python tests/golden/snapshots.py
 
-constraints: .venv/installed-dev ## write constraints.txt anew from what .venv holds
+constraints: .venv/installed-dev .venv/installed-bench ## write constraints.txt anew from what .venv holds
 	{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable | sed -e '/^#/d' -e 's/+.*//'; } > constraints.new
 	mv constraints.new constraints.txt
 

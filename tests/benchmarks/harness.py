@@ -29,7 +29,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 GOALS = Path(__file__).with_name("goals.yaml")
-PACKAGES = ("torch", "ray", "mlflow", "hyperopt", "numpy", "pyarrow")
+PACKAGES = ("torch", "ray", "mlflow", "hyperopt", "numpy", "pyarrow", "lightning", "accelerate")
 """Whose versions a result depends on."""
 
 Goal = dict[str, Any]
