@@ -9,11 +9,14 @@ import contextlib
 import inspect
 import os
 import sysconfig
+import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from sweeps import warm_start
 from sweeps.errors import UsageError
 from sweeps.plan import (
     UNKNOWN,
@@ -46,11 +49,23 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def at_hand(spec: SweepSpec) -> Iterator[SweepSpec]:
+    """The spec with checkpoints for what it refers to, for as long as something is built of it without a sweep."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield warm_start.resolve(spec, Path(scratch))[0]
+
+
 def foresee(spec: SweepSpec, measure_s: float | None = None) -> Plan:
     """The plan of a spec on this machine; with `measure_s`, after training the baseline for at most so long.
 
     Raises UsageError when the trainable cannot be imported, or its data or model cannot be built.
     """
+    with at_hand(spec) as whole:
+        return _foreseen(whole, measure_s)
+
+
+def _foreseen(spec: SweepSpec, measure_s: float | None) -> Plan:
     import torch
 
     from trainables.contract import Fidelity, TrainableError, instantiate, load

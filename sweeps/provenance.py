@@ -7,7 +7,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,14 +16,18 @@ from cluster.local import Cluster
 from sweeps.history import Record
 from sweeps.journal import FORMAT
 from sweeps.spec import SweepSpec
+from sweeps.warm_start import Origin
 
 
-def header(record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began: float) -> None:
-    """Write the journal's first line: what runs, from which code, with which versions, on what."""
+def header(
+    record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began: float, origins: Iterable[Origin]
+) -> None:
+    """Write the journal's first line: what runs, from which code and weights, with which versions, on what."""
     packages = ("torch", "ray", "mlflow", "hyperopt", "pyarrow", "tunewright")
     record.write(
         "sweep", format=FORMAT, name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
         generation=record.journal.generation, git=git_state(), versions=dict(versions(packages)),
+        warm_start=[asdict(origin) for origin in origins],
         hardware={
             "cpus": sum(node["CPU"] for node in cluster.nodes), "gpus": sum(node["GPU"] for node in cluster.nodes),
             "nodes": len(cluster.nodes), "slots": slots, "machine": platform.machine(),

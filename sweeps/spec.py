@@ -188,6 +188,8 @@ class SweepSpec(Model):
         Space,
         WithJsonSchema({"type": "object", "description": "parameter: domain; see sweeps.space.domains"}),
     ]
+    """What may vary: the loop's own parameters (`trainables.hyperparameters`) and whatever the trainable reads from its
+    config. For what `warm_start` may refer to see `sweeps.warm_start`."""
     metric: str = "val/loss"
     mode: Literal["min", "max"] = "min"
     baseline: Config | None = None

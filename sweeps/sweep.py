@@ -10,8 +10,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,13 +19,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import ray
 
 from cluster.local import connect, in_job
-from sweeps import tracking
+from sweeps import tracking, warm_start
 from sweeps.engine import Engine
 from sweeps.errors import StorageError, SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
-from sweeps.insight.curves import FINALISTS, last_search, rank
+from sweeps.insight.curves import best_trial
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
 from sweeps.phases import confirm, explore, grid, preflight, refine
 from sweeps.plan import (
@@ -161,17 +160,9 @@ class Sweep:
     @property
     def best(self) -> Best:
         """The confirmed winner, else the best trial of the last search. Raises SweepFailed when there is none."""
-        history = self.history
-        if history.verdict:
-            trial = history.trials[history.verdict["best_trial"]]
-        else:
-            phase = last_search(history)
-            if phase is None:
-                raise SweepFailed("no trial has a result yet.")
-            trials = history.of_phase(phase)
-            whole = [trial for trial in trials if trial.whole]
-            ranking = rank(whole or trials, self.spec.metric, self.spec.mode, enough=1 if whole else FINALISTS)
-            trial = ranking.trials[0]
+        trial = best_trial(self.history)
+        if trial is None:
+            raise SweepFailed("no trial has a result yet.")
         return self._as_best(trial)
 
     def _as_best(self, trial: TrialHistory) -> Best:
@@ -196,7 +187,12 @@ class Sweep:
         storage = storage_folder(self.spec.storage)
         if in_job() and isinstance(storage, Path) and not Path(self.spec.storage).is_absolute():
             say(out, f"storage: {storage} goes away with the job's files; give an absolute --storage that lasts.")
-        return self._drive(self.spec, out, began or time.time(), lambda: new_folder(storage, self.spec.name))
+        began = began or time.time()
+        with (
+            new_folder(storage, self.spec.name) as folder,
+            warm_start.resolved(self.spec, folder, partial(say, out)) as (spec, origins),
+        ):
+            return self._drive(spec, out, began, folder, origins)
 
     def resume(self, *, spec: SweepSpec | None = None, out: TextIO | None = None, began: float | None = None) -> Sweep:
         """Go on with a sweep that was interrupted, killed or halted, to its end, and return this sweep.
@@ -207,7 +203,7 @@ class Sweep:
         """
         if self.history.status == "FINISHED":
             raise UsageError(f"{self.folder} has finished. `sweeps extend` adds trials to it.")
-        return self._go_on(accepted(self.spec, spec) if spec else self.spec, out, began)
+        return self._go_on(self._accepted(spec), out, began)
 
     def extend(
         self, trials: int, *, spec: SweepSpec | None = None, out: TextIO | None = None, began: float | None = None
@@ -219,7 +215,11 @@ class Sweep:
         """
         if self.history.status != "FINISHED":
             raise UsageError(f"{self.folder} has not finished. `sweeps resume` it first.")
-        return self._go_on(extended(accepted(self.spec, spec) if spec else self.spec, trials), out, began)
+        return self._go_on(extended(self._accepted(spec), trials), out, began)
+
+    def _accepted(self, spec: SweepSpec | None) -> SweepSpec:
+        """The spec to go on with, where a person may give one anew; it refers to what the sweep began with."""
+        return accepted(self.spec, warm_start.meant(spec, warm_start.origins_of(self.history))) if spec else self.spec
 
     def _go_on(self, spec: SweepSpec, out: TextIO | None, began: float | None) -> Sweep:
         folder, out = self.folder, out or sys.stdout
@@ -227,7 +227,8 @@ class Sweep:
             raise UsageError(f"{name_of(spec.trainable)} was defined in a script. Put it in a module, and run anew.")
         record = Record(folder)
         try:
-            return self._drive(spec, out, began or time.time(), lambda: contextlib.nullcontext(folder), record)
+            origins = warm_start.origins_of(record.history)
+            return self._drive(spec, out, began or time.time(), folder, origins, record)
         finally:
             record.close()
 
@@ -236,10 +237,11 @@ class Sweep:
         spec: SweepSpec,
         out: TextIO,
         began: float,
-        place: Callable[[], AbstractContextManager[Folder]],
+        folder: Folder,
+        origins: Sequence[warm_start.Origin],
         record: Record | None = None,
     ) -> Sweep:
-        """Be the sweep's driver, in the folder that `place` gives; `record` is that of a sweep that has begun."""
+        """Be the sweep's driver; `record` is that of a sweep that has begun, `origins` where its weights come from."""
         if spec.tracking:
             tracking.check(spec.tracking)
         say(out, f"sweep {spec.name}: starting Ray …")
@@ -251,7 +253,6 @@ class Sweep:
             make_plan(spec, slots)  # refuses what cannot fit
             say(out, f"Ray is up; starting {slots} slots …")
             with (
-                place() as folder,
                 tempfile.TemporaryDirectory() as scratch,
                 pool_of(spec, slots, need, folder, scratch) as (pool, pool_name),
             ):
@@ -271,7 +272,7 @@ class Sweep:
                 record = record or Record(folder)
                 self._history = record.history
                 code_before = record.history.header.get("git")
-                header(record, spec, slots, cluster, began)
+                header(record, spec, slots, cluster, began, origins)
                 self.spec = spec
                 note_changed_code(record, code_before)
                 record.write("plan", **plan.document())
@@ -340,6 +341,7 @@ class Sweep:
 @contextlib.contextmanager
 def new_folder(storage: Folder, name: str) -> Iterator[Folder]:
     """A new sweep's folder; removed again when the sweep never began to write its journal."""
+    there = storage.exists() if isinstance(storage, Path) else True
     folder = new_sweep_folder(storage, name)
     try:
         yield folder
@@ -347,6 +349,8 @@ def new_folder(storage: Folder, name: str) -> Iterator[Folder]:
         if isinstance(folder, Path) and not (folder / "journal").exists():
             with contextlib.suppress(OSError):  # not empty: then it holds something worth a look
                 folder.rmdir()
+                if not there:
+                    folder.parent.rmdir()
 
 
 def say(out: TextIO, text: str) -> None:

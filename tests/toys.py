@@ -144,3 +144,16 @@ class Tested(Line):
     def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
         data = super().data(config, fidelity)
         return replace(data, test=data.val)
+
+
+class Pickled(nn.Module):
+    """A model whose class has to be imported to load it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.full((1, 1), 2.0)), nn.Parameter(torch.full((1,), 0.5))
+
+
+def words(model_input: list[str]) -> list[str]:
+    """A model that is not one of torch."""
+    return model_input

@@ -69,7 +69,8 @@ class Hyperparameters:
     ema_decay: float = 0.0
     """In [0, 1): above 0, what is evaluated and kept is an exponential moving average of the weights."""
     warm_start: str | None = None
-    """A checkpoint whose weights the training begins with, by path or URI; None: cold (`trainables.warm_start`)."""
+    """A checkpoint whose weights the training begins with, by path or URI; None: cold (`trainables.warm_start`). In a
+    spec also `sweep:<name>`, `sweep:<name>#<trial>`, or a model in MLflow, which become one (`sweeps.warm_start`)."""
     freeze_depth: int = 0
     """At least 0: so many parts of the network, from its input on, keep the weights that they begin with."""
     head_lr: float | None = None

@@ -131,6 +131,18 @@ def last_search(history: History, before: str | None = None) -> str | None:
     return None
 
 
+def best_trial(history: History) -> TrialHistory | None:
+    """The confirmed winner, else the best trial of the last search; None before there is a value."""
+    if history.verdict:
+        return history.trials[history.verdict["best_trial"]]
+    phase, spec = last_search(history), history.spec
+    if phase is None or spec is None:
+        return None
+    trials = history.of_phase(phase)
+    whole = [trial for trial in trials if trial.whole]
+    return rank(whole or trials, spec.metric, spec.mode, enough=1 if whole else FINALISTS).trials[0]
+
+
 def finalists(history: History) -> Ranking | None:
     """The last search phase's trials at the highest epoch that a few of them reached; None before there is a value.
 

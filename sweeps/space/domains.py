@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -63,6 +64,10 @@ class Domain(BaseModel):
 
     def widened(self, side: Literal["low", "high"], by: float) -> Self:
         """Extended on one side by the fraction `by` of its width; unchanged where a natural limit forbids it."""
+        return self
+
+    def exchanged(self, instead: Callable[[Any], Any]) -> Self:
+        """With another value in the place of each that is listed one by one; a range has none such."""
         return self
 
     @abstractmethod
@@ -348,6 +353,9 @@ class Choice(Domain):
     def grid(self, points: int) -> list[Any]:
         return list(self.choice)
 
+    def exchanged(self, instead: Callable[[Any], Any]) -> Self:
+        return self.model_copy(update={"choice": tuple(map(instead, self.choice))})
+
     def __str__(self) -> str:
         return " | ".join(map(show, self.choice))
 
@@ -374,6 +382,9 @@ class Constant(Domain):
 
     def grid(self, points: int) -> list[Any]:
         return [self.constant]
+
+    def exchanged(self, instead: Callable[[Any], Any]) -> Self:
+        return self.model_copy(update={"constant": instead(self.constant)})
 
     def __str__(self) -> str:
         return show(self.constant)

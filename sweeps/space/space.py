@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import RootModel, SerializeAsAny, ValidationError, model_validator
@@ -122,6 +122,19 @@ class Space(RootModel[dict[str, SerializeAsAny[Domain]]]):
             return domain.model_copy(update={"when": when})
 
         return Space({name: with_what_is_left(domain) for name, domain in domains.items() if possible(name)})
+
+    def exchanged(self, names: Collection[str], instead: Callable[[Any], Any]) -> Space:
+        """The same space with other values in the place of those listed of some parameters, in conditions too."""
+
+        def other(name: str, domain: Domain) -> Domain:
+            domain = domain.exchanged(instead) if name in names else domain
+            when = {
+                parent: tuple(map(instead, values)) if parent in names else values
+                for parent, values in domain.when.items()
+            }
+            return domain.model_copy(update={"when": when})
+
+        return Space({name: other(name, domain) for name, domain in self.root.items()})
 
 
 def read_domain(name: str, given: Any) -> Domain:

@@ -17,6 +17,7 @@ from sweeps.history import Epoch, History, TrialHistory
 from sweeps.space import Float
 from sweeps.spec import phase_name
 from sweeps.storage import at_hand
+from sweeps.warm_start import origins_of
 
 MAX_VALUE = 5000
 """Characters of a tag or param, below MLflow's own limits (8,000 and 6,000), where it would cut without a word."""
@@ -75,6 +76,7 @@ def sweep_record(history: History, gone_at: float | None = None) -> RunRecord:
         "verdict": (history.verdict or {}).get("verdict", ""),
         "mlflow.source.git.commit": git.get("commit") or "",
         "sweep.git_dirty": str(git["dirty"]).lower() if "dirty" in git else "",
+        "sweep.warm_start": "\n".join(f"{origin.reference}: {origin.source}" for origin in origins_of(history)),
         "mlflow.note.content": note(history, status),
     }
     params = {

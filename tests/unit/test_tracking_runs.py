@@ -179,6 +179,19 @@ def test_names_become_ones_that_mlflow_takes(name: str, accepted: str) -> None:
     assert legal(name) == accepted
 
 
+def test_a_sweeps_run_says_where_its_weights_come_from(unfinished: History) -> None:
+    assert sweep_record(unfinished).tags["sweep.warm_start"] == ""
+    unfinished.header["warm_start"] = [
+        {"reference": reference, "checkpoint": "runs/b/warm_start/0a", "source": source}
+        for reference, source in (
+            ("sweep:a", "runs/a/checkpoints/explore-001/3"),
+            ("models:/digits@best", "models:/m-1"),
+        )
+    ]
+    tag = "sweep:a: runs/a/checkpoints/explore-001/3\nmodels:/digits@best: models:/m-1"
+    assert sweep_record(unfinished).tags["sweep.warm_start"] == tag
+
+
 def test_long_values_are_seen_to_be_cut() -> None:
     assert cut("x" * MAX_VALUE) == "x" * MAX_VALUE
     assert cut("x" * (MAX_VALUE + 1)).endswith("x…")

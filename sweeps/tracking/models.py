@@ -1,0 +1,48 @@
+"""A PyTorch model in MLflow as a checkpoint, fetched by a child process (weights.py). No mlflow import.
+
+A child, as for the writer: MLflow's import and whatever code comes with a model stay out of the process that runs
+Tune's loop, and that needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+from sweeps.errors import TrackingError
+from sweeps.tracking.child import ENVIRONMENT
+from sweeps.tracking.uris import SQLITE, check, without_secrets, wrong
+
+HOME = "MLFLOW_TRACKING_URI"
+MEND = "Give models:/<name>/<version>, models:/<name>@<alias> or runs:/<run id>/<path> of a PyTorch model there."
+
+
+def fetch_model(reference: str, tracking: str | None, folder: Path) -> str:
+    """Write the weights of a model in MLflow as a checkpoint into `folder`; what it is there: models:/<its id>.
+
+    Asked is `tracking`, else what MLFLOW_TRACKING_URI says. Raises TrackingError when there is no such model.
+    """
+    uri = tracking or os.environ.get(HOME)
+    if not uri:
+        nowhere = f"tracking: {reference} is a model in MLflow, and neither the spec's tracking nor {HOME} says where."
+        raise TrackingError(f"{nowhere}\n  Set one of them, e.g. tracking: http://host:5000.")
+    check(uri)
+    if uri.startswith(SQLITE) and not Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])).exists():
+        raise wrong(uri, f"is not there, so {reference} is not", "Mend the path.")  # asking would make the file
+    # -P, and our import path at the end of the child's: a file called mlflow.py in the working directory is not MLflow
+    home = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    order = {"reference": reference, "folder": str(folder), "path": [os.path.abspath(entry) for entry in sys.path]}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "sweeps.tracking.weights"],
+        env={**os.environ, **ENVIRONMENT, HOME: uri, "PYTHONPATH": os.pathsep.join(filter(None, home))},
+        input=json.dumps(order), capture_output=True, text=True,
+    )  # fmt: skip
+    said = (done.stderr if done.returncode else done.stdout).strip().splitlines() or ["it said nothing"]
+    if done.returncode == 0:
+        return said[-1]
+    why = without_secrets(said[-1], os.environ.get("MLFLOW_REGISTRY_URI", "")).rstrip(".")
+    raise wrong(uri, f"gives no {reference} ({why})", MEND)
