@@ -53,7 +53,7 @@ class TrialHistory:
     """`baseline`, `sobol`, `tpe`, `old_space`, `grid`, or in confirm the trial whose config runs again."""
     config: Config
     fidelity: dict[str, Any]
-    """`epochs`, `data_fraction`, `seed`."""
+    """`epochs`, `data_fraction`, `seed`; `classes` where a phase has fewer than all."""
     started: float
     attempt: int = 1
     epochs: list[Epoch] = field(default_factory=list)
@@ -304,8 +304,9 @@ class History:
         return self.end["status"] if self.end else "RUNNING"
 
     def table(self) -> pa.Table:
-        """Every report as an Arrow table: phase, trial, role, attempt, epoch, at, seconds, data_fraction, seed, the
-        metrics under their own names (null where a report lacks one), the config under `config/<parameter>`."""
+        """Every report as an Arrow table: phase, trial, role, attempt, epoch, at, seconds, data_fraction, classes,
+        seed, the metrics under their own names (null where a report lacks one), the config under
+        `config/<parameter>`."""
         import pyarrow as pa
 
         rows = [(trial, epoch) for trial in self.trials.values() for epoch in trial.epochs]
@@ -318,6 +319,7 @@ class History:
             "at": pa.array([e.at for _, e in rows], pa.float64()),
             "seconds": pa.array([e.seconds for _, e in rows], pa.float64()),
             "data_fraction": pa.array([t.fidelity["data_fraction"] for t, _ in rows], pa.float64()),
+            "classes": pa.array([t.fidelity.get("classes") for t, _ in rows], pa.int64()),
             "seed": pa.array([t.fidelity["seed"] for t, _ in rows], pa.int64()),
         }
         for metric in sorted({name for _, e in rows for name in e.metrics}):

@@ -45,6 +45,8 @@ class PhasePlan:
     epochs: int
     """Of a trial that is not stopped."""
     data_fraction: float
+    classes: int | None
+    """So many of the classes only; None: all."""
     shares: dict[str, int]
     """Trials by role."""
     concurrency: int
@@ -57,6 +59,7 @@ class PhasePlan:
     checkpoint_bytes: int | None
     """Of the kept ones, at the size of the baseline's; None where that is not known."""
     seconds: float | None
+    """With fewer classes, of which nobody knows the rows beforehand, an upper bound: as with all."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,8 @@ def make_plan(
         )
         phases.append(
             PhasePlan(
-                phase_name(phase), phase.kind, trials, epochs, phase.data_fraction, shares, concurrency,
-                trials * epochs, expected, kept, None if size is None else kept * size, seconds,
+                phase_name(phase), phase.kind, trials, epochs, phase.data_fraction, getattr(phase, "classes", None),
+                shares, concurrency, trials * epochs, expected, kept, None if size is None else kept * size, seconds,
             )
         )  # fmt: skip
     total = sum(p.trials for p in phases)
@@ -244,10 +247,10 @@ def expected_epochs(phase: SearchPhase, trials: int) -> float:
 def cheapest(spec: SweepSpec) -> dict[str, Any]:
     """The fidelity of the search phase with the fewest rows; one whole epoch where there is no search."""
     searches = [phase for phase in spec.phases if isinstance(phase, SearchPhase)]
-    least = min(searches, key=lambda phase: phase.data_fraction, default=None)
+    least = min(searches, key=lambda phase: (phase.classes or math.inf, phase.data_fraction), default=None)
     return {
         "epochs": least.epochs if least else 1, "data_fraction": least.data_fraction if least else 1.0,
-        "seed": spec.seed,
+        "classes": least.classes if least else None, "seed": spec.seed,
     }  # fmt: skip
 
 
@@ -310,8 +313,9 @@ def earlier_seconds_per_epoch(spec: SweepSpec, storage: Folder) -> tuple[float, 
 
 def seconds_per_epoch(history: History) -> float | None:
     """Seconds of one trial over all training rows, from the reports so far: all seconds over all epochs' shares."""
-    epochs = sum(len(trial.epochs) * trial.fidelity["data_fraction"] for trial in history.trials.values())
-    return sum(trial.seconds for trial in history.trials.values()) / epochs if epochs else None
+    whole = [trial for trial in history.trials.values() if "classes" not in trial.fidelity]
+    epochs = sum(len(trial.epochs) * trial.fidelity["data_fraction"] for trial in whole)
+    return sum(trial.seconds for trial in whole) / epochs if epochs else None
 
 
 def render(plan: Plan, spec: SweepSpec) -> str:
@@ -340,7 +344,9 @@ def row(phase: PhasePlan) -> tuple[str, ...]:
     """One phase's line of the table."""
     size = "size unknown" if phase.checkpoint_bytes is None else f"{phase.checkpoint_bytes:,} bytes"
     return (
-        phase.phase, str(phase.trials), str(phase.epochs), f"{phase.data_fraction:.0%}", str(phase.concurrency),
+        phase.phase, str(phase.trials), str(phase.epochs),
+        f"{phase.data_fraction:.0%}" + (f" of {phase.classes} classes" if phase.classes else ""),
+        str(phase.concurrency),
         f"about {phase.expected_epochs:.0f}, at most {phase.most_epochs}", f"{phase.checkpoints}, {size}",
         "unknown" if phase.seconds is None else f"about {duration(phase.seconds)}",
     )  # fmt: skip

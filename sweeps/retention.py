@@ -10,6 +10,7 @@ from functools import partial
 
 from sweeps.errors import StorageError
 from sweeps.history import LIVE, Record, TrialHistory
+from sweeps.insight.curves import furthest
 from sweeps.storage import Folder, files, first_words, persistently, remove
 
 MANIFEST = "manifest.json"
@@ -65,16 +66,9 @@ class Keeper:
         """Of the ended trials that are held, those whose checkpoint stays."""
         history, spec = self.record.history, self.record.history.spec
         assert spec is not None
-        sign = 1 if spec.mode == "max" else -1
-
-        def rank(trial: TrialHistory) -> tuple[float, float]:
-            """Those that were trained longest, then the better."""
-            epoch, value = trial.reached(spec.metric) or (0, 0.0)
-            return epoch * trial.fidelity["data_fraction"], sign * value
-
         usable = [t for t in self._held.values() if t.status == "FINISHED" and t.checkpoint and t.curve(spec.metric)]
         usable.sort(key=lambda trial: trial.trial)  # of equals the first, as everywhere
-        usable.sort(key=rank, reverse=True)
+        usable.sort(key=lambda trial: furthest(trial, spec.metric, spec.mode), reverse=True)
         winner = (history.verdict or {}).get("best_trial")
         searches = [name for name, phase in history.phases.items() if phase.kind != "confirm"]
         incumbent = next((t for name in reversed(searches) for t in usable if t.phase == name), None)

@@ -83,6 +83,9 @@ class SearchPhase(Model):
     """Epochs of a trial that is not stopped."""
     data_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the training rows; the validation rows are always all used."""
+    classes: int | None = Field(default=None, ge=2)
+    """So many of the classes only, those with most training rows, in validation too; null: all. Values of such a phase
+    compare with each other only."""
     min_epochs: int = Field(default=1, gt=0)
     """No trial is stopped before this epoch, the first rung (ASHA's grace period)."""
     reduction_factor: float | None = Field(default=3, gt=1)

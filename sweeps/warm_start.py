@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -37,7 +38,6 @@ from sweeps.storage import Folder, files, find_sweep, first_words, place, remove
 
 PARAMETER = COPIES = "warm_start"
 """The parameter, `sgd.warm_start` too; and the folder of a sweep that has what is meant by its values."""
-STATE = "state.pt"
 SWEEP, MLFLOW = "sweep:", ("models:/", "runs:/")
 FORMS = (
     "Write a checkpoint's folder, sweep:<name>, sweep:<name>#<trial>, models:/<name>/<version> or runs:/<id>/<path>."
@@ -194,15 +194,19 @@ def those_with_one(sweep: Folder) -> str:
 
 def copied(key: str, checkpoint: Folder, folder: Folder) -> Folder:
     """The sweep's own copy of a checkpoint. Raises FileNotFoundError when that is gone, SpecError when it is torn."""
-    manifest, state = (checkpoint / MANIFEST).read_bytes(), (checkpoint / STATE).read_bytes()
-    digest = hashlib.sha256(state).hexdigest()
-    if digest not in manifest.decode(errors="replace"):
+    manifest = (checkpoint / MANIFEST).read_bytes()
+    try:
+        digests = {name: of["sha256"] for name, of in json.loads(manifest)["files"].items()}
+    except (ValueError, KeyError, TypeError):
+        digests = {}
+    parts = {name: (checkpoint / name).read_bytes() for name in digests}
+    if not parts or any(hashlib.sha256(content).hexdigest() != digests[name] for name, content in parts.items()):
         raise SpecError(key, f"the checkpoint {checkpoint} is torn", "Name another one.")
-    copy = folder / COPIES / digest[:16]
+    copy = folder / COPIES / hashlib.sha256("".join(digests.values()).encode()).hexdigest()[:16]
     if isinstance(copy, Path):
         copy.mkdir(parents=True, exist_ok=True)
-    (copy / STATE).write_bytes(state)
-    (copy / MANIFEST).write_bytes(manifest)  # last, as in any checkpoint
+    for name, content in {**parts, MANIFEST: manifest}.items():  # the manifest last, as in any checkpoint
+        (copy / name).write_bytes(content)
     return copy
 
 

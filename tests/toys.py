@@ -157,3 +157,15 @@ class Pickled(nn.Module):
 def words(model_input: list[str]) -> list[str]:
     """A model that is not one of torch."""
     return model_input
+
+
+class Signs:
+    """Rows of four classes, which two numbers tell apart."""
+
+    def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
+        x = torch.randn(200, 2, generator=torch.Generator().manual_seed(1))
+        y = (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0)
+        return Data((x[:120], y[:120]), (x[120:160], y[120:160]), (x[160:], y[160:]))
+
+    def model(self, config: dict[str, Any], data: Data) -> nn.Module:
+        return nn.Linear(2, 4)

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sweeps.history import History, Mode, TrialHistory
 
@@ -25,10 +26,11 @@ LEFT_OUT = frozenset({"INFEASIBLE", "FAILED"})
 
 @dataclass(frozen=True)
 class Ranking:
-    """Trials compared after the same epoch on the same share of the data, best first. Empty when none can be."""
+    """Trials compared after the same epoch on the same data, best first. Empty when none can be."""
 
     epoch: int
-    data_fraction: float
+    data: dict[str, Any]
+    """`data_fraction`; `classes` where they are fewer than all."""
     trials: list[TrialHistory]
     values: list[float]
 
@@ -40,6 +42,25 @@ class Leader:
     trial: TrialHistory
     epoch: int
     value: float
+
+
+Seen = tuple[float, float]
+"""Of which data a training's results are: classes, infinite where they are all, and the share of the rows."""
+
+
+def seen(trial: TrialHistory) -> Seen:
+    """What the trial's results are of."""
+    return trial.fidelity.get("classes", math.inf), trial.fidelity["data_fraction"]
+
+
+def furthest(trial: TrialHistory, metric: str, mode: Mode) -> tuple[float, float, float]:
+    """A key that is the larger the more classes and rows a trial saw, epochs counted, then the better its last value.
+
+    For orders that must place trials of different fidelities; their values are never weighed against each other.
+    """
+    epoch, value = trial.reached(metric) or (0, 0.0)
+    classes, fraction = seen(trial)
+    return classes, epoch * fraction, value if mode == "max" else -value
 
 
 def usable(trials: Iterable[TrialHistory]) -> list[TrialHistory]:
@@ -56,23 +77,25 @@ def rank(trials: Iterable[TrialHistory], metric: str, mode: Mode, *, enough: int
     The last value of a trial that ended by itself stands at the later epochs too.
     """
     candidates = usable(trials)
-    points: dict[tuple[int, float], list[tuple[float, TrialHistory]]] = {}
+    points: dict[tuple[int, Seen], list[tuple[float, TrialHistory]]] = {}
     for trial in candidates:
         for epoch, value in trial.curve(metric):
             if math.isfinite(value):
-                points.setdefault((epoch, trial.fidelity["data_fraction"]), []).append((value, trial))
+                points.setdefault((epoch, seen(trial)), []).append((value, trial))
     for trial in candidates:
         at, value = trial.reached(metric) or (0, math.nan)
-        for epoch, fraction in points if math.isfinite(value) else ():
-            if trial.told < epoch <= at and fraction == trial.fidelity["data_fraction"]:
-                points[epoch, fraction].append((value, trial))
+        for epoch, of in points if math.isfinite(value) else ():
+            if trial.told < epoch <= at and of == seen(trial):
+                points[epoch, of].append((value, trial))
     if not points:
-        return Ranking(0, 1.0, [], [])
+        return Ranking(0, {"data_fraction": 1.0}, [], [])
     needed = max(ENOUGH_TRIALS, math.ceil(len(candidates) / 3)) if enough is None else enough
     reached = [fidelity for fidelity, found in points.items() if len(found) >= needed]
     best = max(reached) if reached else max(points, key=lambda fidelity: (len(points[fidelity]), fidelity))
     ordered = sorted(points[best], key=lambda p: (p[0] if mode == "min" else -p[0], p[1].trial))
-    return Ranking(*best, [trial for _, trial in ordered], [value for value, _ in ordered])
+    epoch, (classes, fraction) = best
+    data = {"data_fraction": fraction, **({} if classes == math.inf else {"classes": classes})}
+    return Ranking(epoch, data, [trial for _, trial in ordered], [value for value, _ in ordered])
 
 
 def leader(trials: Iterable[TrialHistory], metric: str, mode: Mode) -> Leader | None:

@@ -31,8 +31,7 @@ def open_phase(
     comparison: dict[str, Any] | None = None
     if ranking is not None:
         comparison = {
-            "phase": ranking.trials[0].phase, "epoch": ranking.epoch, "data_fraction": ranking.data_fraction,
-            "trials": len(ranking.trials),
+            "phase": ranking.trials[0].phase, "epoch": ranking.epoch, **ranking.data, "trials": len(ranking.trials),
         }  # fmt: skip
     if known:
         space, changes, comparison = known.space, known.changes, known.comparison
@@ -76,5 +75,6 @@ def cut(engine: Engine) -> tuple[Space, list[Change]]:
 
 
 def fidelity(phase: SearchPhase) -> dict[str, Any]:
-    """Epochs and data fraction of a search phase's trials."""
-    return {"epochs": phase.epochs, "data_fraction": phase.data_fraction}
+    """Epochs, data fraction and, where they are fewer, classes of a search phase's trials."""
+    fewer = {} if phase.classes is None else {"classes": phase.classes}
+    return {"epochs": phase.epochs, "data_fraction": phase.data_fraction, **fewer}

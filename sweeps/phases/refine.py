@@ -6,7 +6,7 @@ import itertools
 
 from sweeps.engine import Engine
 from sweeps.history import History, Mode, TrialHistory
-from sweeps.insight.curves import last_search, rank
+from sweeps.insight.curves import furthest, last_search, rank
 from sweeps.phases.opening import fidelity, open_phase
 from sweeps.plan import old_space_trials
 from sweeps.search import Proposal, sobol, tpe
@@ -45,14 +45,11 @@ def furthest_first(history: History, metric: str, mode: Mode) -> list[Config]:
 
     The order that TPE models: a trial that the scheduler let go on was better than those that it stopped.
     """
-    sign = 1 if mode == "max" else -1
 
-    def key(trial: TrialHistory) -> tuple[float, float]:
-        reached = trial.reached(metric)
-        if trial.status == "INFEASIBLE" or reached is None:
-            return (0.0, 0.0)
-        epoch, value = reached
-        return (epoch * trial.fidelity["data_fraction"], sign * value)
+    def key(trial: TrialHistory) -> tuple[float, float, float]:
+        if trial.status == "INFEASIBLE" or trial.reached(metric) is None:
+            return (0.0, 0.0, 0.0)
+        return furthest(trial, metric, mode)
 
     told = [
         t for t in history.trials.values() if t.status == "INFEASIBLE" or (t.curve(metric) and t.status != "FAILED")

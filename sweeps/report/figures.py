@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sweeps.history import History, TrialHistory
-from sweeps.insight.curves import best_so_far, last_search, top
+from sweeps.insight.curves import best_so_far, last_search, seen, top
 from sweeps.report import words
 from sweeps.report.outcome import Arm, outcome
 from sweeps.report.parameters import parameters
@@ -61,7 +61,7 @@ def curves(history: History) -> Figure | None:
     styles = [figure.axes[0].plot([], [], line, color="#555555")[0] for line in ("-", "--")]
     figure.legend([*styles, *handles], ["validation", "train", *labels], loc="outside lower center", ncols=4)
     fidelity = trials[0].fidelity
-    figure.suptitle(f"Learning curves, {words.data(fidelity['data_fraction'])}", fontsize=11)
+    figure.suptitle(f"Learning curves, {words.data(fidelity)}", fontsize=11)
     return figure
 
 
@@ -81,7 +81,7 @@ def drawn_trials(history: History) -> list[TrialHistory]:
         trials = [*[t for t in trials if t not in baseline][: limit - len(baseline)], *baseline]
 
     def fidelity(trial: TrialHistory) -> tuple[Any, Any]:
-        return trial.fidelity["epochs"], trial.fidelity["data_fraction"]
+        return trial.fidelity["epochs"], seen(trial)
 
     return [trial for trial in trials if fidelity(trial) == fidelity(trials[0])]
 

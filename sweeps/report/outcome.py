@@ -175,5 +175,5 @@ def evidence(comparison: dict[str, Any] | None) -> str:
     phase = f" of {comparison['phase']}" if "phase" in comparison else ""
     return (
         f"{words.count(comparison['trials'], 'trial')}{phase} after epoch {comparison['epoch']} "
-        f"on {words.data(comparison['data_fraction'])}"
+        f"on {words.data(comparison)}"
     )

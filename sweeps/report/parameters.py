@@ -98,7 +98,7 @@ def parameters(history: History) -> Figure | None:
     for phase, ranking in rankings.items():
         label = (
             f"{phase}: {words.count(len(ranking.trials), 'trial')} after epoch {ranking.epoch}, "
-            f"{words.data(ranking.data_fraction)}"
+            f"{words.data(ranking.data)}"
         )
         marker = MARKERS.get(history.phases[phase].kind, "o")
         handles.append(Line2D([], [], ls="", marker=marker, color=colours[phase], label=label))

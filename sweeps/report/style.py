@@ -71,7 +71,7 @@ def phase_colours(history: History) -> dict[str, str]:
 def phase_fidelity(history: History, phase: str) -> str:
     """`explore: 3 epochs, 50 % of the data`, from the phase's trials."""
     fidelity = history.of_phase(phase)[0].fidelity
-    return f"{phase}: {words.count(fidelity['epochs'], 'epoch')}, {words.data(fidelity['data_fraction'])}"
+    return f"{phase}: {words.count(fidelity['epochs'], 'epoch')}, {words.data(fidelity)}"
 
 
 def whole_epochs(axes: Axes) -> None:

@@ -141,7 +141,7 @@ def _best(history: History, phase: str) -> str:
     fidelity = best.trial.fidelity
     return (
         f"{phase}  best {spec.metric} {words.number(best.value)} ({best.trial.trial}, epoch {best.epoch} of "
-        f"{fidelity['epochs']}, {words.data(fidelity['data_fraction'])})"
+        f"{fidelity['epochs']}, {words.data(fidelity)})"
     )
 
 

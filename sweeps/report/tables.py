@@ -56,7 +56,7 @@ def configs(history: History) -> Row | None:
             return None
         judged, title = ranking.trials[0].config, ranking.trials[0].trial
         note = (
-            f"Leads {ranking.trials[0].phase} after epoch {ranking.epoch} on {words.data(ranking.data_fraction)} "
+            f"Leads {ranking.trials[0].phase} after epoch {ranking.epoch} on {words.data(ranking.data)} "
             f"with {spec.metric} {words.number(ranking.values[0])}: one seed, not a result."
         )
     names = list(dict.fromkeys([*spec.space, *judged, *(baseline or {})]))
@@ -111,7 +111,7 @@ def plan(history: History) -> list[Row]:
         rows.append(
             {
                 "phase": name,
-                "fidelity": f"{words.count(planned['epochs'], 'epoch')}, {words.data(planned['data_fraction'])}",
+                "fidelity": f"{words.count(planned['epochs'], 'epoch')}, {words.data(planned)}",
                 "trials": f"{len(trials)} / {planned['trials']}",
                 "epochs": f"{sum(len(t.epochs) for t in trials)}",
                 "expected": f"{words.number(planned['expected_epochs'])} (at most {planned['most_epochs']})",
@@ -142,7 +142,7 @@ def trial_row(trial: TrialHistory, spec: SweepSpec) -> Row:
         "status": trial.status,
         "reason": trial.reason,
         "epochs": f"{len(trial.epochs)} / {trial.fidelity['epochs']}",
-        "data": f"{100 * trial.fidelity['data_fraction']:.3g} %",
+        "data": words.data(trial.fidelity),
         "best": f"{words.number(best[1])} at {best[0]}" if best else "–",
         "parameters": [
             words.number(trial.config[name]) if name in trial.config else "" for name in spec.space.searched

@@ -62,9 +62,13 @@ def moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def data(fraction: float) -> str:
-    """`all data`, or the share of the training rows."""
-    return "all data" if fraction == 1 else f"{100 * fraction:.3g} % of the data"
+def data(of: Mapping[str, Any]) -> str:
+    """`all data`, `50 % of the data`, `50 % of 2 classes`, by `data_fraction` and, where there are fewer, `classes`."""
+    fraction, classes = of["data_fraction"], of.get("classes")
+    whole = f"{classes} classes" if classes else "the data"
+    if fraction == 1:
+        return whole if classes else "all data"
+    return f"{100 * fraction:.3g} % of {whole}"
 
 
 def count(n: int, noun: str) -> str:

@@ -120,6 +120,7 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
         "seed": str(trial.fidelity["seed"]),
         "fidelity.epochs": str(trial.fidelity["epochs"]),
         "fidelity.data_fraction": str(trial.fidelity["data_fraction"]),
+        "fidelity.classes": str(trial.fidelity.get("classes", "")),
         "attempt": str(trial.attempt),
         "failures": "\n".join(failures),
         "nonfinite": ", ".join(nonfinite(trial.epochs)),

@@ -416,3 +416,23 @@ def test_a_pool_goes_on_with_the_slots_that_it_has_and_says_why_when_there_are_n
         ray.get(pool.acquire.remote("d"))
     ray.get(pool.end.remote())
     ray.kill(pool)
+
+
+def test_a_first_search_on_fewer_classes_is_judged_by_itself(tmp_path: Path) -> None:
+    sweep = run_toy(
+        tmp_path, "toys:Signs", space={"lr": {"log": [1e-3, 1e-1]}, "batch_size": 16}, baseline={"lr": 1e-2},
+        phases=[
+            {"kind": "explore", "trials": 4, "epochs": 2, "classes": 2, "data_fraction": 1.0},
+            {"kind": "refine", "trials": 3, "epochs": 2},
+            {"kind": "confirm", "top": 1, "seeds": 2},
+        ],
+    )  # fmt: skip
+    history = sweep.history
+    seen = {name: {t.fidelity.get("classes") for t in history.of_phase(name)} for name in history.phases}
+    assert seen == {"explore": {2}, "refine": {None}, "confirm": {None}}
+    (plan, *_) = (line for line in read(sweep.folder) if line["kind"] == "plan")
+    assert plan["footprint"]["train_rows"] < 80, "of 120 rows of four classes"
+    assert history.phases["refine"].comparison is not None
+    assert history.phases["refine"].comparison["classes"] == 2
+    assert history.trials[history.verdict["best_trial"]].phase == "confirm"
+    assert "2 classes" in sweep.report().read_text()

@@ -10,7 +10,7 @@ import pytest
 
 from recorded import record
 from sweeps.history import Epoch, History, TrialHistory
-from sweeps.insight.curves import best_so_far, finalists, last_search, leader, rank, top
+from sweeps.insight.curves import best_so_far, finalists, furthest, last_search, leader, rank, top
 
 METRIC = "val/loss"
 
@@ -30,7 +30,7 @@ def names(trials: list[TrialHistory]) -> list[str]:
 def test_ranking_is_at_the_highest_epoch_that_eight_reached():
     trials = [trial(f"t{n:02}", 1 + n, 0.5 + n, 9 - n) for n in range(8)] + [trial("early", 0.0)]
     ranking = rank(trials, METRIC, "min")
-    assert (ranking.epoch, ranking.data_fraction) == (3, 1.0)
+    assert (ranking.epoch, ranking.data) == (3, {"data_fraction": 1.0})
     assert names(ranking.trials) == [f"t{n:02}" for n in reversed(range(8))]  # "early" is better, but at epoch 1
     assert ranking.values == [2, 3, 4, 5, 6, 7, 8, 9]
 
@@ -67,7 +67,7 @@ def test_data_fractions_are_never_mixed():
     half = [trial(f"h{n}", 0.1 * n, fraction=0.5) for n in range(8)]
     full = [trial(f"f{n}", 0.05 * n) for n in range(5)]
     ranking = rank(half + full, METRIC, "min")
-    assert ranking.data_fraction == 0.5
+    assert ranking.data == {"data_fraction": 0.5}
     assert set(names(ranking.trials)) == {f"h{n}" for n in range(8)}
 
 
@@ -147,3 +147,20 @@ def test_top_without_a_verdict_is_the_last_search_phases_best(history):
 def test_a_sweep_that_has_not_begun_has_nothing(tmp_path: Path):
     history = History(tmp_path)
     assert (best_so_far(history), last_search(history), top(history, 3), finalists(history)) == ({}, None, [], None)
+
+
+def of_classes(name, count, *values):
+    """A trial on so many classes."""
+    found = trial(name, *values)
+    found.fidelity["classes"] = count
+    return found
+
+
+def test_fewer_classes_are_never_weighed_against_all():
+    two = [of_classes(f"t{n}", 2, 0.01 * n) for n in range(8)]
+    every = [trial(f"a{n}", 0.5 * n) for n in range(5)]
+    ranking = rank(two + every, METRIC, "min")
+    assert ranking.data == {"data_fraction": 1.0, "classes": 2}
+    assert set(names(ranking.trials)) == {f"t{n}" for n in range(8)}
+    both = sorted([two[0], every[4], every[0]], key=lambda one: furthest(one, METRIC, "min"), reverse=True)
+    assert names(both) == ["a0", "a4", "t0"], "one that saw all classes comes first, however bad its value"

@@ -52,17 +52,17 @@ def test_every_count_of_the_usual_phases():
     )
     explore, refine, confirm = make_plan(spec, 10, footprint={"checkpoint_bytes": 1000}).phases
     assert vars(explore) == {
-        "phase": "explore", "kind": "explore", "trials": 24, "epochs": 9, "data_fraction": 0.25,
+        "phase": "explore", "kind": "explore", "trials": 24, "epochs": 9, "data_fraction": 0.25, "classes": None,
         "shares": {"baseline": 1, "sobol": 23}, "concurrency": 10, "most_epochs": 216, "expected_epochs": 56.0,
         "checkpoints": 4, "checkpoint_bytes": 4000, "seconds": None,
     }  # fmt: skip
     assert vars(refine) == {
-        "phase": "refine", "kind": "refine", "trials": 12, "epochs": 27, "data_fraction": 1.0,
+        "phase": "refine", "kind": "refine", "trials": 12, "epochs": 27, "data_fraction": 1.0, "classes": None,
         "shares": {"tpe": 11, "old_space": 1}, "concurrency": 10, "most_epochs": 324, "expected_epochs": 324.0,
         "checkpoints": 4, "checkpoint_bytes": 4000, "seconds": None,
     }  # fmt: skip
     assert vars(confirm) == {
-        "phase": "confirm", "kind": "confirm", "trials": 15, "epochs": 27, "data_fraction": 1.0,
+        "phase": "confirm", "kind": "confirm", "trials": 15, "epochs": 27, "data_fraction": 1.0, "classes": None,
         "shares": {"winners": 10, "baseline": 5}, "concurrency": 10, "most_epochs": 405, "expected_epochs": 405.0,
         "checkpoints": 19, "checkpoint_bytes": 19000, "seconds": None,
     }  # fmt: skip
