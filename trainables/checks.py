@@ -28,6 +28,8 @@ from trainables.training import prepare
 ROWS = 512
 """About so many training rows are used, where the platform's loop trains."""
 EPOCHS = 3
+ASIDE = ("grad/", "time/", "system/", "hp/")
+"""What is reported beside results: it may overflow, or be of some epochs only."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,12 @@ def reports(suite: Suite) -> Result:
     epochs = [report.epoch for report in found]
     if epochs != list(range(1, len(found) + 1)):
         return f"the reports are of the epochs {epochs}. Report each epoch once, from 1", ""
-    keys = [set(map(str, report.metrics)) for report in found]
+    keys = [{key for key in map(str, report.metrics) if not key.startswith(ASIDE)} for report in found]
     if any(key != keys[0] for key in keys):
         missing = {key for one in keys for key in one if not all(key in other for other in keys)}
         return f"not every report has {', '.join(sorted(missing))}", ""
-    broken = sorted({k for r in found for k, v in r.metrics.items() if not math.isfinite(float(v))} - {"grad/norm"})
+    results = [(key, float(r.metrics[key])) for r, known in zip(found, keys, strict=True) for key in known]
+    broken = sorted({key for key, value in results if not math.isfinite(value)})
     if broken:
         return f"{', '.join(broken)} is not finite: such a trial is infeasible. Is the learning rate far too high?", ""
     if not any(name.startswith("val/") for name in keys[0]):

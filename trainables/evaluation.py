@@ -6,6 +6,7 @@ Place in the flow: `trainables.loop` calls `evaluate` after each epoch; the verd
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,14 +18,16 @@ from trainables import parallel, precision
 from trainables.contract import Config, Fidelity, Session, Trainable, TrainableError
 from trainables.training import Training, load_weights, prepare
 from trainables.warm_start import kept_weights
+from trainables.watch import Watch
 
 EVAL_BATCHES = 4
 """An evaluation batch is this many training batches: nothing is kept for a backward pass, so it fits."""
 
 
-def evaluate(training: Training, split: str, order: Tensor) -> dict[str, float]:
+def evaluate(training: Training, split: str, order: Tensor, watch: Watch | None = None) -> dict[str, float]:
     """`<split>/loss` and `<split>/<metric>` over the rows `order` of a split, the same on all ranks, which share them.
 
+    With what `watch` sees meanwhile.
     The last batch may be smaller and batches count by their rows, so nothing is left out. The sums stay on the device
     until the end: one wait for it, not one a batch.
     """
@@ -38,7 +41,10 @@ def evaluate(training: Training, split: str, order: Tensor) -> dict[str, float]:
         batches = 0
         for batch in training.splits[split].batches(mine, batch_size):
             batches += 1
-            output = model(batch[0])
+            with watch.units() if watch and batches == 1 else contextlib.nullcontext():
+                output = model(batch[0])
+            if watch:
+                watch.see(output, batch)
             values = {**_named(objective.metrics(output, batch)), "loss": objective.loss(output, batch)}
             for name, value in values.items():
                 weighted = torch.as_tensor(value, dtype=torch.float64, device=training.device) * len(batch[1])
@@ -47,7 +53,8 @@ def evaluate(training: Training, split: str, order: Tensor) -> dict[str, float]:
         parallel.in_step(model, batch[0], batches, math.ceil(longest / batch_size))
     stacked = torch.stack(list(sums.values()))
     means = ((parallel.total(stacked) if shared else stacked) / len(order)).tolist()
-    return {f"{split}/{name}": mean for name, mean in zip(sums, means, strict=True)}
+    seen = watch.metrics(shared) if watch else {}
+    return {**{f"{split}/{name}": mean for name, mean in zip(sums, means, strict=True)}, **seen}
 
 
 def evaluate_split(trainable: Trainable, config: Config, session: Session, split: str = "test") -> dict[str, float]:

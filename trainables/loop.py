@@ -5,8 +5,8 @@ Place in the flow: `contract.resolve` wraps a trainable's data and model into `t
 What is reported, so that curves can be compared: `train/loss` and `train/<metric>` are measured like `val/loss` and
 `val/<metric>`, after the epoch, in eval mode and without label smoothing, on a fixed part of the training rows as
 large as the validation split. The mean of the losses met while training would be a moving model's, with dropout and
-smoothing in it, and its gap to validation would mean nothing. `grad/norm` is the mean over the epoch's steps, before
-clipping; `hp/lr` the rate of the last step; `time/…` seconds, and training rows per second.
+smoothing in it, and its gap to validation would mean nothing. `grad/…` and what else is seen on the way stands in
+`watch`; `hp/lr` is the rate of the last step; `time/…` seconds, and training rows per second.
 
 A training loss that is not finite ends the epoch at once: the Report says so under `train/loss`, and the generator
 ends, as it does after any non-finite result; a gradient norm may overflow without harm. Whether that makes a trial
@@ -21,12 +21,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainables import optim, parallel, precision, state
 from trainables.contract import Config, Report, Session, Trainable, TrainableError
 from trainables.evaluation import evaluate
 from trainables.training import Training, epoch_batches, load_weights, lr_at, prepare, rows_of, step
 from trainables.warm_start import kept_weights
+from trainables.watch import Watch, gradients
 
 FINITE_CHECK_EVERY = 16
 """Steps between two looks at the loss: each look waits for the device, and a non-finite loss stays in the sum."""
@@ -119,46 +121,43 @@ def _stalled(training: Training, loss: float) -> bool:
 def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], float]:
     """Train one epoch: its metrics, and the mean loss of its steps."""
     steps = training.steps_per_epoch
-    losses, norms, skipped = torch.zeros(3, device=training.device).unbind()
-    taken = rows = 0
+    losses: list[Tensor] = []
+    norms: list[Tensor] = []
+    rows = 0
     lr = math.nan
     started = time.perf_counter()
     training.model.train()
     if training.pruner is not None:
         training.pruner.begin(epoch)
-    for batch in epoch_batches(training, epoch):
-        lr = lr_at(training, (epoch - 1) * steps + taken)
-        whole = rows_of(training, taken)
+    for number, batch in enumerate(epoch_batches(training, epoch)):
+        lr = lr_at(training, (epoch - 1) * steps + number)
+        whole = rows_of(training, number)
         loss, norm = step(training, batch, lr, whole)
-        losses += loss
-        if training.scaler is not None:
-            # The scaler answers an overflow by skipping the step and lowering the scale: no step, no norm.
-            skipped += ~norm.isfinite()
-            norm = norm.where(norm.isfinite(), 0.0)
-        norms += norm
-        taken += 1
+        losses.append(loss)
+        norms.append(norm)
         rows += whole
-        if taken % FINITE_CHECK_EVERY == 0 and not parallel.total(losses.clone()).isfinite():
-            break
+        if len(losses) % FINITE_CHECK_EVERY == 0:
+            newest = torch.stack(losses[-FINITE_CHECK_EVERY:]).sum()
+            if not parallel.total(newest).isfinite():
+                break
     parallel.same_buffers(training.model)
     if training.average is not None:
         parallel.same_buffers(training.average.module)
-    # Reading the sums waits for the device: only after it is the time the training's.
-    loss_sum, norm_sum, steps_skipped = (
-        parallel.total(torch.stack((losses, norms, skipped))) / parallel.world_size()
-    ).tolist()
+    # Reading a number waits for the device: only after it is the time the training's.
+    mean_loss = float(parallel.total(torch.stack(losses).mean())) / parallel.world_size()
     seconds = time.perf_counter() - started
     metrics = {
-        "grad/norm": norm_sum / max(1, taken - steps_skipped),
+        **gradients(norms, training.parameters, scaled=training.scaler is not None),
         "time/train_s": seconds,
         "time/rows_per_s": rows / seconds,
         "hp/lr": lr,
     }
-    return metrics, loss_sum / taken
+    return metrics, mean_loss
 
 
 def _measure(training: Training) -> dict[str, float]:
     started = time.perf_counter()
     on_train = evaluate(training, "train", training.measured)
-    on_val = evaluate(training, "val", torch.arange(len(training.splits["val"])))
+    watch = Watch(training.evaluated, not training.objective.own, training.hyper.batch_size)
+    on_val = evaluate(training, "val", torch.arange(len(training.splits["val"])), watch)
     return {**on_train, **on_val, "time/eval_s": time.perf_counter() - started}

@@ -30,6 +30,8 @@ class Objective:
     training_loss: Callable[[Any, Batch], Tensor]
     loss: Callable[[Any, Batch], Tensor]
     metrics: Callable[[Any, Batch], Mapping[str, Tensor]]
+    own: bool = False
+    """Whether the loss is the trainable's own; else outputs for integer targets are logits."""
 
 
 def objective(
@@ -78,7 +80,7 @@ def objective(
             )
         return value
 
-    return Objective(checked, checked, metrics)
+    return Objective(checked, checked, metrics, own=True)
 
 
 def balanced(targets: Tensor | None) -> Tensor:

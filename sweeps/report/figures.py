@@ -91,6 +91,7 @@ def curve_panels(metric: str, trials: list[TrialHistory]) -> list[tuple[str, str
     reported = sorted({name for trial in trials for epoch in trial.epochs for name in epoch.metrics})
     own = metric.removeprefix("val/").removeprefix("train/")
     others = [name.removeprefix("val/") for name in reported if name.startswith("val/")]
+    others.sort(key=lambda name: f"train/{name}" not in reported)  # both lines say more than one
     panels = []
     for name in list(dict.fromkeys(["loss", own, *others])):
         solid = metric if name == own and metric != f"train/{own}" else f"val/{name}"

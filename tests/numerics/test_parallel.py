@@ -120,3 +120,22 @@ def test_no_rank_has_a_single_row_under_batchnorm(pair):
     for error in pair(trained, {**CONFIG, "batch_size": 2}, 1, None, None, Normed):
         assert "a batch of 1 row under BatchNorm" in str(error)
         assert "for 2 workers" in str(error)
+
+
+class Rectified(Images):
+    """A network with ReLUs, some of which are dead from the beginning."""
+
+    def model(self, config: Any, data: Any) -> nn.Module:
+        convolution, first = nn.Conv2d(1, 4, 3), nn.Linear(64, 10)
+        with torch.no_grad():
+            convolution.bias[1] = first.bias[3] = -100.0
+        return nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), first, nn.ReLU(), nn.Linear(10, 2))
+
+
+def test_what_is_watched_is_the_same_on_two_processes(pair):
+    alone = trained(CONFIG, 2, trainable=Rectified)["reports"]
+    ranks = pair(trained, CONFIG, 2, None, None, Rectified)
+    assert alone[0]["val/dead_units"] >= 2 / 14
+    for rank in ranks:
+        for ours, theirs in zip(rank["reports"], alone, strict=True):
+            assert results(ours) == pytest.approx(results(theirs), rel=2e-5, abs=1e-7)

@@ -1,0 +1,115 @@
+"""What an epoch shows besides its results: how steep its gradients were, which units are dead, how sure it is.
+
+Place in the flow: `loop` asks for `gradients` after the last step of an epoch, and has a `Watch` look on while
+validation is measured. Diagnosis reads the numbers from the journal; nothing here stops or steers a training. All ranks
+give the same numbers, and all of it is at the epoch's end or costs a step nothing.
+
+    grad/norm, grad/norm_p50 …       mean and percentiles of the steps' total gradient norms, before clipping
+    grad/first_to_last               gradient norm of the first matrix or kernel over that of the last, at the last step
+    val/dead_units                   share of the units behind a ReLU that are zero over a whole validation batch
+    val/max_probability              mean probability of the likeliest class
+    val/ece                          expected calibration error, with 15 bins of equal width: C. Guo et al., On
+                                     Calibration of Modern Neural Networks, 2017
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables import parallel, shards
+from trainables.contract import Batch
+
+PERCENTILES = (50, 90, 99)
+BINS = 15
+
+
+def gradients(norms: Sequence[Tensor], parameters: Sequence[nn.Parameter], scaled: bool) -> dict[str, float]:
+    """Of an epoch's steps, by their total gradient norms and the gradients that the last one left.
+
+    Where the loss is `scaled` (fp16) a norm that overflowed is of a step that was skipped, and is left out.
+    """
+    every = torch.stack(list(norms)).double()
+    if scaled:
+        every = every[every.isfinite()]
+    ends = [p.grad for p in parameters if p.grad is not None and p.ndim > 1]
+    first, last = (shards.whole(ends[n].norm()).double() if ends else every.new_zeros(()) for n in (0, -1))
+    shares = torch.tensor([0.01 * p for p in PERCENTILES], dtype=every.dtype, device=every.device)
+    levels = every.quantile(shares) if len(every) else every.new_zeros(len(PERCENTILES))
+    mean = every.sum() / max(1, len(every))
+    values = torch.cat((torch.stack((mean, first / last)), levels)).tolist()
+    names = ["grad/norm", "grad/first_to_last", *(f"grad/norm_p{p}" for p in PERCENTILES)]
+    found = dict(zip(names, values, strict=True))
+    if not math.isfinite(found["grad/first_to_last"]):  # no matrix, none that moves, or a last step that overflowed
+        del found["grad/first_to_last"]
+    return found
+
+
+class Watch:
+    """Looks on while validation is measured."""
+
+    def __init__(self, model: nn.Module, classes: bool, batch_size: int) -> None:
+        """`classes`: the outputs are logits of classes; `batch_size`: rows of the batch that units are looked at on."""
+        self._model, self._classes = model, classes
+        # Of that many rows of the split this rank has the first so many.
+        self._rows = len(range(parallel.rank(), batch_size, parallel.world_size()))
+        self._alive: list[Tensor] = []
+        self._sure: list[Tensor] = []
+        self._right: list[Tensor] = []
+
+    @contextlib.contextmanager
+    def units(self) -> Iterator[None]:
+        """Look at the units while the model is called once."""
+        hooks = [module.register_forward_hook(self._look(units_last)) for module, units_last in rectifiers(self._model)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _look(self, units_last: bool) -> Any:
+        def look(module: nn.Module, _: Any, output: Tensor) -> None:
+            units = output.ndim - 1 if units_last else 1
+            others = tuple(dimension for dimension in range(output.ndim) if dimension != units)
+            self._alive.append((output[: self._rows] != 0).any(dim=others))
+
+        return look
+
+    def see(self, output: Any, batch: Batch) -> None:
+        """Take a batch's output."""
+        if self._classes and output.ndim == 2 and not batch[1].is_floating_point():
+            probability, likeliest = output.float().softmax(1).max(1)
+            self._sure.append(probability)
+            self._right.append(likeliest == batch[1])
+
+    def metrics(self, shared: bool) -> dict[str, float]:
+        """What was seen; `shared`: each rank saw rows of its own. All ranks take part."""
+        total = parallel.total if shared else lambda tensor: tensor
+        found: dict[str, Tensor] = {}
+        if self._alive:
+            found["val/dead_units"] = (total(torch.cat(self._alive).double()) == 0).double().mean()
+        if self._sure:
+            sure, right = torch.cat(self._sure).double(), torch.cat(self._right).double()
+            bins = (sure * BINS).long().clamp(max=BINS - 1)
+            sums = sure.new_zeros(3, BINS)
+            for row, values in enumerate((torch.ones_like(sure), sure, right)):
+                sums[row].index_add_(0, bins, values)
+            count, confidence, correct = total(sums)
+            found["val/max_probability"] = confidence.sum() / count.sum()
+            found["val/ece"] = (confidence - correct).abs().sum() / count.sum()
+        return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True)) if found else {}
+
+
+def rectifiers(model: nn.Module) -> list[tuple[nn.Module, bool]]:
+    """The model's ReLUs, each with whether its units are the last dimension: those of an attention encoder are.
+
+    Of convolutions they are the second one, and of rows of units the only other.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.TransformerEncoderLayer)]
+    inside = {id(part) for layer in layers for part in layer.modules()}
+    return [(part, id(part) in inside) for part in model.modules() if isinstance(part, nn.ReLU | nn.ReLU6)]
