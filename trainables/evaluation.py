@@ -27,34 +27,39 @@ EVAL_BATCHES = 4
 def evaluate(training: Training, split: str, order: Tensor, watch: Watch | None = None) -> dict[str, float]:
     """`<split>/loss` and `<split>/<metric>` over the rows `order` of a split, the same on all ranks, which share them.
 
-    With what `watch` sees meanwhile.
-    The last batch may be smaller and batches count by their rows, so nothing is left out. The sums stay on the device
-    until the end: one wait for it, not one a batch.
+    With what `watch` sees meanwhile. The last batch may be smaller and batches count by their rows, so nothing is left
+    out. The values stay on the device until the end: one wait for it, not one a batch.
     """
     objective, model = training.objective, training.evaluated
     shared = len(order) >= parallel.world_size() > 1
     mine = order[parallel.rank() :: parallel.world_size()] if shared else order
-    sums: dict[str, Tensor] = {}
+    values: dict[str, list[Tensor]] = {}
+    rows: list[int] = []
     model.eval()
     with torch.no_grad(), precision.autocast(training.hyper.precision, training.device):
         batch_size = training.hyper.batch_size * EVAL_BATCHES
-        batches = 0
         for batch in training.splits[split].batches(mine, batch_size):
-            batches += 1
-            with watch.units() if watch and batches == 1 else contextlib.nullcontext():
+            with contextlib.nullcontext() if watch is None or rows else watch.units():
                 output = model(batch[0])
-            if watch:
+            if watch is not None:
                 watch.see(output, batch)
-            values = {**_named(objective.metrics(output, batch)), "loss": objective.loss(output, batch)}
-            for name, value in values.items():
-                weighted = torch.as_tensor(value, dtype=torch.float64, device=training.device) * len(batch[1])
-                sums[name] = sums[name] + weighted if name in sums else weighted
+            for name, value in {
+                **_named(objective.metrics(output, batch)),
+                "loss": objective.loss(output, batch),
+            }.items():
+                values.setdefault(name, []).append(torch.as_tensor(value, device=training.device))
+            rows.append(len(batch[1]))
         longest = -(-len(order) // parallel.world_size()) if shared else len(order)
-        parallel.in_step(model, batch[0], batches, math.ceil(longest / batch_size))
-    stacked = torch.stack(list(sums.values()))
-    means = ((parallel.total(stacked) if shared else stacked) / len(order)).tolist()
+        parallel.in_step(model, batch[0], len(rows), math.ceil(longest / batch_size))
+    if lacking := [name for name, found in values.items() if len(found) < len(rows)]:
+        raise TrainableError(
+            f"metrics() returned {', '.join(lacking)} for some batches only. Return it for every batch"
+        )
+    weights = torch.tensor(rows, dtype=torch.float64, device=training.device)
+    sums = torch.stack([torch.stack(found).double() @ weights for found in values.values()])
+    means = ((parallel.total(sums) if shared else sums) / len(order)).tolist()
     seen = watch.metrics(shared) if watch else {}
-    return {**{f"{split}/{name}": mean for name, mean in zip(sums, means, strict=True)}, **seen}
+    return {**{f"{split}/{name}": mean for name, mean in zip(values, means, strict=True)}, **seen}
 
 
 def evaluate_split(trainable: Trainable, config: Config, session: Session, split: str = "test") -> dict[str, float]:

@@ -232,7 +232,7 @@ def backward(training: Training, batch: Batch, rows: int) -> Tensor:
     share = parallel.share(whole, rows)
     # As many on every rank, and none that a norm over rows cannot work with.
     parts = min(training.hyper.accumulate, max(1, rows // parallel.world_size() // training.least_rows))
-    total = torch.zeros((), device=training.device)
+    losses = []
     for x, y in in_parts(batch, parts):
         left -= len(x)
         weight = share * len(x) / whole
@@ -242,8 +242,8 @@ def backward(training: Training, batch: Batch, rows: int) -> Tensor:
             if weight != 1:  # the usual step has no parts, and a product more to differentiate would be a delay
                 loss = loss * weight
             (loss if training.scaler is None else training.scaler.scale(loss)).backward()
-        total += loss.detach()
-    return total
+        losses.append(loss.detach())
+    return losses[0] if parts == 1 else torch.stack(losses).sum()
 
 
 def forward(training: Training, x: Tensor) -> Any:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import statistics
 import time
 import warnings
@@ -220,7 +219,7 @@ WAYS: dict[str, Callable[[Case], Metrics]] = {
 
 
 def compare(name: str, case: Case) -> list[tuple[str, float, str]]:
-    """The rows of one case at the present number of threads."""
+    """The rows of one case."""
     same_work(name, {way: train(case) for way, train in WAYS.items()})  # warms up, too
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     ours, *others = WAYS
@@ -252,11 +251,6 @@ def same_work(name: str, found: dict[str, Metrics]) -> None:
 
 
 if __name__ == "__main__":
-    # Else the platform sets the number of threads to one for the others, too.
-    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    torch.set_num_threads(1)  # as every trial has, unless the environment says more
     warnings.filterwarnings("ignore", module="lightning")  # it advises more workers
-    found = []
-    for threads, said in ((1, "one thread"), (len(os.sched_getaffinity(0)), "all cores")):
-        torch.set_num_threads(threads)
-        found += [row for kind in (mlp, cnn) for row in compare(f"{kind.__name__}, {said}", kind())]
-    report("loop", found)
+    report("loop", [row for kind in (mlp, cnn) for row in compare(kind.__name__, kind())])

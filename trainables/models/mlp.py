@@ -61,11 +61,11 @@ class Mlp(nn.Module):
         self.head = nn.Linear(inputs, outputs)
 
     def forward(self, table: Tensor) -> Tensor:
-        parts = [self.scale(table[:, self.numbers])]
+        parts = [self.scale(table[:, self.numbers] if self.codes else table)]
         for column, embedding in zip(self.codes, self.embeddings, strict=True):
             unknown = embedding.num_embeddings - 1
             code = table[:, column].nan_to_num(unknown)
             known = (code >= 0) & (code < unknown)
             parts.append(embedding(code.where(known, unknown).long()))
-        out: Tensor = self.head(self.body(torch.cat(parts, dim=1)))
+        out: Tensor = self.head(self.body(torch.cat(parts, dim=1) if self.codes else parts[0]))
         return out
