@@ -67,17 +67,26 @@ def evaluate_split(trainable: Trainable, config: Config, session: Session, split
 
     `train` means the training rows of the session's fidelity. Raises TrainableError without a state or that split.
     """
+    training = restored(trainable, config, session, split)
+    rows = training.chosen if split == "train" else torch.arange(len(training.splits[split]))
+    return evaluate(training, split, rows)
+
+
+def restored(trainable: Trainable, config: Config, session: Session, split: str) -> Training:
+    """A training with the session's state in its model, to measure it on a split.
+
+    Raises TrainableError without a state or that split.
+    """
     if session.state is None:
-        raise TrainableError(f"evaluate_split: there is no state to measure on {split!r}. Load a checkpoint first")
+        raise TrainableError(f"state: there is none to measure on {split!r}. Load a checkpoint first")
     training = prepare(trainable, config, session.fidelity, session.device)
     if split not in training.splits:
         raise TrainableError(
-            f"evaluate_split: the data has no split {split!r}, only {', '.join(training.splits)}. "
+            f"data: it has no split {split!r}, only {', '.join(training.splits)}. "
             "Give Data a test split, or name another"
         )
     load_weights(training.evaluated, kept_weights(session.state))
-    rows = training.chosen if split == "train" else torch.arange(len(training.splits[split]))
-    return evaluate(training, split, rows)
+    return training
 
 
 def load_model(trainable: Trainable, config: Config, fidelity: Fidelity, state: dict[str, Any]) -> nn.Module:

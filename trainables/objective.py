@@ -103,10 +103,10 @@ def default_loss(output: Tensor, batch: Batch, label_smoothing: float = 0.0, wei
     """
     target = batch[1]
     if isinstance(target, Mixed):
-        first, second = (_row_losses(output, part, label_smoothing, weights) for part in target[:2])
+        first, second = (row_losses(output, part, label_smoothing, weights) for part in target[:2])
         return (target.weight * first + (1 - target.weight) * second).mean()
     if weights is not None:
-        return _row_losses(output, target, label_smoothing, weights).mean()
+        return row_losses(output, target, label_smoothing, weights).mean()
     if not target.is_floating_point():
         return F.cross_entropy(_logits(output, target), target, label_smoothing=label_smoothing)
     _refuse_smoothing(label_smoothing)
@@ -121,7 +121,7 @@ def default_metrics(output: Tensor, batch: Batch) -> dict[str, Tensor]:
     return {"accuracy": (_logits(output, target).argmax(1) == target).float().mean()}
 
 
-def _row_losses(output: Tensor, target: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
+def row_losses(output: Tensor, target: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
     """The default loss of each row, of shape (rows,)."""
     if target.is_floating_point():
         _refuse_smoothing(label_smoothing)

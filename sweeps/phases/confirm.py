@@ -6,7 +6,7 @@ the winner and the baseline, after the choice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.engine import Engine
@@ -65,7 +65,42 @@ def run(engine: Engine, phase: Confirm) -> None:
     reads = len(history.tests)
     fields = document(verdict, epochs=epochs, best_trial=best, test=test, test_reads=reads)
     engine.record.write("verdict", phase=name, **fields)
+    look_at_errors(engine, name, history.trials[best])
     engine.keeper.ended()
+
+
+def look_at_errors(engine: Engine, phase: str, trial: TrialHistory) -> None:
+    """Write where the winner errs on validation rows, as a finding; advice and report read it."""
+    order = Order(trial.trial, trial.attempt, trial.config, trial.fidelity, resume=trial.checkpoint)
+    answer = engine.call("errors", order)
+    found = answer.get("errors")
+    if answer["failure"]:
+        message = f"the errors of {trial.trial} could not be looked at: {answer['failure']['message']}"
+        engine.record.write("finding", finding="no_errors", severity="warn", message=message, phase=phase)
+    elif found:
+        message = f"{trial.trial} on {found['rows']} validation rows: {in_words(found)}"
+        engine.record.write(
+            "finding",
+            finding="errors",
+            severity="info",
+            message=message,
+            phase=phase,
+            trial=trial.trial,
+            evidence=found,
+        )
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """The class and the row where it errs most."""
+    said = []
+    if found["classes"] and (least := found["classes"][0])["taken_for"] is not None:
+        said.append(
+            f"class {least['label']} has the lowest recall, {least['recall']:.3g} of {least['rows']} rows, and is "
+            f"taken for {least['taken_for']} most often"
+        )
+    worst = found["worst"][0]
+    what = f" ({worst['target']:.4g}, taken for {worst['predicted']:.4g})" if "target" in worst else ""
+    return "; ".join((*said, f"the highest loss is {worst['loss']:.3g}, in row {worst['row']}{what}"))
 
 
 def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:

@@ -84,6 +84,7 @@ def context(history: History, pictures: list[Path]) -> dict[str, Any]:
             {"name": p.stem, "caption": CAPTIONS[p.stem], "png": base64.b64encode(p.read_bytes()).decode()}
             for p in pictures
         ],
+        "errors": tables.errors(history),
         "ranges": tables.ranges(history),
         "plan": tables.plan(history),
         "basis": [f"{words.moment(line['at'])}: {line['basis']}" for line in history.plans],

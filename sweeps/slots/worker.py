@@ -65,7 +65,7 @@ class Worker:
         self.epoch = 0
 
     def answer(self, name: str, argument: Any) -> Answer:
-        """Carry out a command: `start`, `next`, `close`, `standard`, `describe`, `probe`, `lr_range` or `evaluate`."""
+        """Carry out a command: one of the methods below."""
         began = time.perf_counter()
         if name == "start":
             self.order = argument
@@ -181,6 +181,17 @@ class Worker:
         assert order.resume is not None
         session = Session(Fidelity(**order.fidelity), self.device, self._load(order.resume))
         return {"metrics": evaluate_split(instantiate(self._trainable()), order.config, session, "test")}
+
+    def errors(self, order: Order) -> Answer:
+        """Where a finished trial's weights err on the validation rows; {} for a loop of the user's own."""
+        from trainables.contract import Fidelity, Session, instantiate
+        from trainables.error_analysis import error_analysis
+
+        found = self._trainable()
+        if inspect.isgeneratorfunction(found) or order.resume is None:
+            return {"errors": {}}
+        session = Session(Fidelity(**order.fidelity), self.device, self._load(order.resume))
+        return {"errors": asdict(error_analysis(instantiate(found), order.config, session))}
 
     def _trainable(self) -> Any:
         """The trainable itself; found here and not before, so that what goes wrong with that is an answer."""

@@ -435,4 +435,9 @@ def test_a_first_search_on_fewer_classes_is_judged_by_itself(tmp_path: Path) -> 
     assert history.phases["refine"].comparison is not None
     assert history.phases["refine"].comparison["classes"] == 2
     assert history.trials[history.verdict["best_trial"]].phase == "confirm"
-    assert "2 classes" in sweep.report().read_text()
+    page = sweep.report().read_text()
+    assert "2 classes" in page
+    (errors,) = (line for line in history.findings if line["finding"] == "errors")
+    assert errors["trial"] == history.verdict["best_trial"]
+    assert {one["label"] for one in errors["evidence"]["classes"]} == {0, 1, 2, 3}, "confirmed on all"
+    assert f"Where {errors['trial']} errs" in page

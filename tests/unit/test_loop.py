@@ -496,7 +496,7 @@ def test_evaluating_needs_a_state_and_a_split_that_exists():
     _, state = run(Line())
     with pytest.raises(TrainableError, match="no split 'test', only train, val"):
         evaluate_split(Line(), {}, Session(Fidelity(1), state=state), "test")
-    with pytest.raises(TrainableError, match="no state to measure"):
+    with pytest.raises(TrainableError, match="state: there is none to measure"):
         evaluate_split(Line(), {}, Session(Fidelity(1)), "val")
 
 
