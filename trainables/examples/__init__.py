@@ -1,1 +1,1 @@
-"""Trainables to start from, on data that comes with scikit-learn: nothing is downloaded."""
+"""Trainables to start from, on real data that comes with scikit-learn, Python or one more package: no downloads."""
