@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check bench golden constraints clean
+.PHONY: help install demo examples test test-all check bench golden constraints clean
 
 # The newest known Python that runs; a name may be there without working, so each is tried.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -39,6 +39,9 @@ install: .venv/installed ## .venv with what the sweeps need, and `sweeps` in it
 
 demo: .venv/installed ## a whole sweep of a small network on handwritten digits, in minutes on a laptop
 	$(BIN)/sweeps run sweeps/examples/digits.yaml
+
+examples: .venv/installed-dev ## the README's table of results: a sweep on each kind of real data, about 15 minutes
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/examples.py $(ARGS)
 
 test: .venv/installed-dev ## all tests but the slow and the end-to-end ones
 	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)

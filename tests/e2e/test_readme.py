@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.examples import EXAMPLES, HEAD
+
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,6 +75,17 @@ def test_its_output_is_that_of_the_demo(demo) -> None:
 
 def test_its_output_of_make_test_is_pytests() -> None:
     assert re.search(r"^=+ \d+ passed, \d+ deselected in [\d.]+s \([\d:]+\) =+$", blocks("text")[1], flags=re.MULTILINE)
+
+
+def test_its_table_of_results_is_one_of_make_examples() -> None:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line[:1] == "|"]
+    start = lines.index(list(HEAD))
+    rows = lines[start + 2 : start + 2 + len(EXAMPLES)]
+    assert [row[0] for row in rows] == [f"[{name}](sweeps/examples/{name}.yaml)" for name in EXAMPLES]
+    assert [row[1] for row in rows] == list(EXAMPLES.values())
+    for row in rows:
+        assert re.fullmatch(r"(ADOPT|KEEP_BASELINE|MORE_SEEDS), \d+ seeds", row[HEAD.index("verdict")])
+        assert re.fullmatch(r"[\d.]+ ± [\d.]+ → ([\d.]+ ± [\d.]+|–)", row[HEAD.index("test/loss")])
 
 
 def test_its_links_lead_somewhere() -> None:

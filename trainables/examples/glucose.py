@@ -47,7 +47,7 @@ class Glucose:
             channels_in=1,
             outputs=1,
             width=config.get("width", 24),
-            depth=config.get("depth", 1),
+            depth=config.get("depth", 2),
             dropout=config.get("dropout", 0.0),
         )
 
