@@ -248,7 +248,13 @@ def test_a_package_with_data_that_is_not_installed_is_told(monkeypatch):
         bokeh_sampledata("glucose")
 
 
-@pytest.mark.parametrize("spec", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in ("docstrings", "glucose") else [])
+        for path in sorted(EXAMPLES.glob("*.yaml"))
+    ],
+)
 def test_doctor_finds_nothing_wrong_with_an_example(spec):
     found = CliRunner().invoke(main, ["doctor", str(spec)])
     assert found.exit_code == 0, found.output
