@@ -40,7 +40,7 @@ install: .venv/installed ## .venv with what the sweeps need, and `sweeps` in it
 demo: .venv/installed ## a whole sweep of a small network on handwritten digits, in minutes on a laptop
 	$(BIN)/sweeps run sweeps/examples/digits.yaml
 
-examples: .venv/installed-dev ## the README's table of results: a sweep on each kind of real data, about 15 minutes
+examples: .venv/installed-dev ## the README's table of results: a sweep on each kind of real data, about half an hour
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/examples.py $(ARGS)
 
 test: .venv/installed-dev ## all tests but the slow and the end-to-end ones
