@@ -31,7 +31,7 @@ from trainables.warm_start import kept_weights
 from trainables.watch import Watch, gradients
 
 FINITE_CHECK_EVERY = 16
-"""Steps between two looks at the loss: each look waits for the device, and a non-finite loss stays in the sum."""
+"""Steps between two looks at the loss: each waits for the device, and a loss that is not finite leaves no weight so."""
 
 
 def train(trainable: Trainable, config: Config, session: Session) -> Iterator[Report]:
@@ -136,10 +136,8 @@ def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], floa
         losses.append(loss)
         norms.append(norm)
         rows += whole
-        if len(losses) % FINITE_CHECK_EVERY == 0:
-            newest = torch.stack(losses[-FINITE_CHECK_EVERY:]).sum()
-            if not parallel.total(newest).isfinite():
-                break
+        if len(losses) % FINITE_CHECK_EVERY == 0 and not parallel.total(loss.clone()).isfinite():
+            break
     parallel.same_buffers(training.model)
     if training.average is not None:
         parallel.same_buffers(training.average.module)

@@ -139,7 +139,8 @@ def _refuse_smoothing(label_smoothing: float) -> None:
 
 
 def _logits(output: Tensor, target: Tensor) -> Tensor:
-    if output.ndim != target.ndim + 1 or output.shape[:1] + output.shape[2:] != target.shape:
+    usual = output.ndim == 2 and target.ndim == 1 and len(output) == len(target)
+    if not usual and (output.ndim != target.ndim + 1 or output.shape[:1] + output.shape[2:] != target.shape):
         raise TrainableError(
             f"model: output of shape {tuple(output.shape)} for integer targets of shape {tuple(target.shape)}. "
             "Give [rows, classes] for targets [rows], or a loss() and a metrics() of your own"

@@ -228,22 +228,26 @@ def backward(training: Training, batch: Batch, rows: int) -> Tensor:
 
     Leaves the gradients (scaled, for fp16) in the parameters and returns the loss.
     """
-    whole = left = len(batch[0])
-    share = parallel.share(whole, rows)
-    # As many on every rank, and none that a norm over rows cannot work with.
+    share = parallel.share(len(batch[0]), rows)
+    if training.hyper.accumulate == 1:
+        return backward_part(training, batch, share)
+    # As many parts on every rank, and none that a norm over rows cannot work with.
     parts = min(training.hyper.accumulate, max(1, rows // parallel.world_size() // training.least_rows))
     losses = []
-    for x, y in in_parts(batch, parts):
-        left -= len(x)
-        weight = share * len(x) / whole
-        with parallel.unsent(training.network, left > 0):
-            with precision.autocast(training.hyper.precision, training.device):
-                loss = training.objective.training_loss(forward(training, x), (x, y))
-            if weight != 1:  # the usual step has no parts, and a product more to differentiate would be a delay
-                loss = loss * weight
-            (loss if training.scaler is None else training.scaler.scale(loss)).backward()
-        losses.append(loss.detach())
-    return losses[0] if parts == 1 else torch.stack(losses).sum()
+    for number, part in enumerate(in_parts(batch, parts), 1):
+        with parallel.unsent(training.network, number < parts):
+            losses.append(backward_part(training, part, share * len(part[0]) / len(batch[0])))
+    return torch.stack(losses).sum()
+
+
+def backward_part(training: Training, part: Batch, weight: float) -> Tensor:
+    """Forward and backward of rows whose mean loss has this weight in the step's; their loss."""
+    with precision.autocast(training.hyper.precision, training.device):
+        loss = training.objective.training_loss(forward(training, part[0]), part)
+    if weight != 1:  # the usual step has one part, and a product more to differentiate would be a delay
+        loss = loss * weight
+    (loss if training.scaler is None else training.scaler.scale(loss)).backward()
+    return loss.detach()
 
 
 def forward(training: Training, x: Tensor) -> Any:
@@ -262,9 +266,7 @@ def forward(training: Training, x: Tensor) -> Any:
 def in_parts(batch: Batch, parts: int) -> Iterator[Batch]:
     """A batch in so many parts, of equal size or one row more."""
     x, y = batch
-    if parts == 1:  # most batches: a view of a whole one would cost as much as a small layer
-        yield batch
-    elif isinstance(y, Mixed):
+    if isinstance(y, Mixed):
         targets = map(Mixed._make, zip(*(t.tensor_split(parts) for t in y), strict=True))
         yield from zip(x.tensor_split(parts), targets, strict=True)
     else:

@@ -27,6 +27,8 @@ from trainables.contract import Batch
 
 PERCENTILES = (50, 90, 99)
 BINS = 15
+HELD_ROWS = 8192
+"""Outputs of so many rows are kept at most."""
 
 
 def gradients(norms: Sequence[Tensor], parameters: Sequence[nn.Parameter], scaled: bool) -> dict[str, float]:
@@ -59,6 +61,7 @@ class Watch:
         # Of that many rows of the split this rank has the first so many.
         self._rows = len(range(parallel.rank(), batch_size, parallel.world_size()))
         self._alive: list[Tensor] = []
+        self._held: list[tuple[Tensor, Tensor]] = []
         self._sure: list[Tensor] = []
         self._right: list[Tensor] = []
 
@@ -83,25 +86,35 @@ class Watch:
     def see(self, output: Any, batch: Batch) -> None:
         """Take a batch's output."""
         if self._classes and output.ndim == 2 and not batch[1].is_floating_point():
-            probability, likeliest = output.float().softmax(1).max(1)
-            self._sure.append(probability)
-            self._right.append(likeliest == batch[1])
+            self._held.append((output, batch[1]))
+            if sum(len(held) for held, _ in self._held) >= HELD_ROWS:
+                self._reduce()
+
+    def _reduce(self) -> None:
+        """Keep of the outputs that are held how sure they are, and whether rightly so: many rows at a time, which a
+        batch's few rows cost as much as."""
+        if self._held:
+            logits = torch.cat([output for output, _ in self._held]).float()
+            highest, likeliest = logits.max(1)
+            self._sure.append((highest - logits.logsumexp(1)).exp())
+            self._right.append(likeliest == torch.cat([target for _, target in self._held]))
+            self._held.clear()
 
     def metrics(self, shared: bool) -> dict[str, float]:
         """What was seen; `shared`: each rank saw rows of its own. All ranks take part."""
         total = parallel.total if shared else lambda tensor: tensor
         found: dict[str, Tensor] = {}
         if self._alive:
-            found["val/dead_units"] = (total(torch.cat(self._alive).double()) == 0).double().mean()
+            found["val/dead_units"] = (total(torch.cat(self._alive).float()) == 0).double().mean()
+        self._reduce()
         if self._sure:
-            sure, right = torch.cat(self._sure).double(), torch.cat(self._right).double()
-            bins = (sure * BINS).long().clamp(max=BINS - 1)
-            sums = sure.new_zeros(3, BINS)
-            for row, values in enumerate((torch.ones_like(sure), sure, right)):
-                sums[row].index_add_(0, bins, values)
-            count, confidence, correct = total(sums)
-            found["val/max_probability"] = confidence.sum() / count.sum()
-            found["val/ece"] = (confidence - correct).abs().sum() / count.sum()
+            sure, right = torch.cat(self._sure), torch.cat(self._right)
+            sums = torch.zeros(BINS + 2, dtype=torch.float64, device=sure.device)
+            sums.index_add_(0, (sure * BINS).long().clamp_(max=BINS - 1), sure.double() - right.double())
+            sums[BINS], sums[BINS + 1] = sure.sum(dtype=torch.float64), len(sure)
+            *_, confidence, rows = sums = total(sums)
+            found["val/max_probability"] = confidence / rows
+            found["val/ece"] = sums[:BINS].abs().sum() / rows
         return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True)) if found else {}
 
 

@@ -11,8 +11,9 @@ shows, with a DataLoader over a TensorDataset in the training's own process: wor
 memory. Lightning's logger, checkpoints, progress bar, summary and sanity check are off. Neither is asked for the mean
 gradient norm, which the platform and the raw loop report.
 
-Ratios are medians over rounds in which each trains once, in an order that turns around from one to the next. The raw
-loop is so close that it takes more rounds to tell; the two others take part in every third.
+The machine's own speed swings by more than what there is to see. So the platform and the raw loop take turns epoch by
+epoch, and the ratio is the median over pairs of epochs, building counted to the first; the two others, which cannot be
+taken apart, alternate with the platform training by training.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,8 @@ from trainables.models.cnn import Cnn
 from trainables.models.mlp import Mlp
 
 SEED, LR, DECAY, CLIP, BATCH = 0, 1e-3, 1e-2, 1.0, 64
-ROUNDS, PEERS_EVERY = 21, 3
+PAIRED, ROUNDS = 20, 7
+"""Trainings that take turns with the raw loop's by epochs; trainings of each peer."""
 MLP_ROWS, MLP_COLUMNS, MLP_CLASSES = 10_240, 32, 10
 
 Metrics = dict[str, float]
@@ -78,14 +80,14 @@ def cnn() -> Case:
     return Case(lambda: Cnn(1, 10), data.train, data.val, epochs=6)
 
 
-def platform(case: Case) -> Metrics:
+def platform(case: Case) -> Iterator[Metrics]:
     """As a slot trains a trial."""
     config = {"lr": LR, "weight_decay": DECAY, "clip_norm": CLIP, "batch_size": BATCH}
-    *_, last = resolve(case)(config, Session(Fidelity(case.epochs, seed=SEED)))
-    return dict(last.metrics)
+    for done in resolve(case)(config, Session(Fidelity(case.epochs, seed=SEED))):
+        yield dict(done.metrics)
 
 
-def raw(case: Case) -> Metrics:
+def raw(case: Case) -> Iterator[Metrics]:
     """By hand, for one network and nothing else."""
     torch.manual_seed(SEED)
     (x, y), (x_val, y_val) = case.train, case.val
@@ -94,7 +96,6 @@ def raw(case: Case) -> Metrics:
     optimizer = adamw(model)
     part = drawn(len(x), SEED, 0)[: len(x_val)].sort().values
     splits = {"train": (x[part], y[part]), "val": (x_val, y_val)}
-    metrics: Metrics = {}
     for epoch in range(1, case.epochs + 1):
         model.train()
         norms, batches = torch.zeros(()), drawn(len(x), SEED, epoch).split(BATCH)
@@ -103,7 +104,7 @@ def raw(case: Case) -> Metrics:
             F.cross_entropy(model(x.index_select(0, rows)), y.index_select(0, rows)).backward()
             norms += clip_grad_norm_(parameters, CLIP)
             optimizer.step()
-        metrics["grad/norm"] = norms.item() / len(batches)
+        metrics = {"grad/norm": norms.item() / len(batches)}
         model.eval()
         with torch.no_grad():
             for name, (inputs, targets) in splits.items():
@@ -113,7 +114,7 @@ def raw(case: Case) -> Metrics:
                     loss = loss + F.cross_entropy(output, ys, reduction="sum")
                     right = right + (output.argmax(1) == ys).sum()
                 metrics |= {f"{name}/loss": loss.item() / len(targets), f"{name}/accuracy": right.item() / len(targets)}
-    return metrics
+        yield metrics
 
 
 def adamw(model: nn.Module) -> torch.optim.Optimizer:
@@ -213,39 +214,58 @@ def loaders(case: Case) -> list[DataLoader[tuple[Tensor, ...]]]:
     ]
 
 
-WAYS: dict[str, Callable[[Case], Metrics]] = {
-    "the platform": platform, "a raw loop": raw, "Lightning": with_lightning, "Accelerate": with_accelerate,
-}  # fmt: skip
+PEERS: dict[str, Callable[[Case], Metrics]] = {"Lightning": with_lightning, "Accelerate": with_accelerate}
+
+
+def whole(case: Case) -> Metrics:
+    """The platform's training from its beginning to its end."""
+    *_, last = platform(case)
+    return last
 
 
 def compare(name: str, case: Case) -> list[tuple[str, float, str]]:
     """The rows of one case."""
-    same_work(name, {way: train(case) for way, train in WAYS.items()})  # warms up, too
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    ours, *others = WAYS
-    ratios: dict[str, list[float]] = {way: [] for way in others}
+    *_, by_hand = raw(case)
+    same_work(name, whole(case), by_hand, {peer: train(case) for peer, train in PEERS.items()})  # warms up, too
+    ratios = {"a raw loop": in_turns(case)}
+    seconds: dict[str, list[float]] = {"the platform": [], **{peer: [] for peer in PEERS}}
     for number in range(ROUNDS):
-        ways = list(WAYS) if number % PEERS_EVERY == 0 else list(WAYS)[:2]
-        for way in ways[:: -1 if number % 2 else 1]:
+        ways: list[tuple[str, Callable[[Case], Metrics]]] = [("the platform", whole), *PEERS.items()]
+        for way, train in ways[:: -1 if number % 2 else 1]:
             began = time.perf_counter()
-            WAYS[way](case)
+            train(case)
             seconds[way].append(time.perf_counter() - began)
-        for way in ways[1:]:
-            ratios[way].append(seconds[way][-1] / seconds[ours][-1])
+    for peer in PEERS:
+        pairs = zip(seconds[peer], seconds["the platform"], strict=True)
+        ratios[peer] = statistics.median(theirs / ours for theirs, ours in pairs)
     rows = case.epochs * len(case.train[0])
     return [
-        *((f"{name}: against {way}", statistics.median(found), "x") for way, found in ratios.items()),
+        *((f"{name}: against {way}", ratio, "x") for way, ratio in ratios.items()),
         *((f"{name}: {way}", rows / statistics.median(found), "rows/s") for way, found in seconds.items()),
     ]
 
 
-def same_work(name: str, found: dict[str, Metrics]) -> None:
+def in_turns(case: Case) -> float:
+    """How many times as long as an epoch of the platform's one by hand takes."""
+    ratios = []
+    for number in range(PAIRED):
+        ours, theirs = platform(case), raw(case)
+        for epoch in range(case.epochs):
+            taken = {}
+            for way in (ours, theirs)[:: -1 if (number + epoch) % 2 else 1]:
+                began = time.perf_counter()
+                next(way)
+                taken[way] = time.perf_counter() - began
+            ratios.append(taken[theirs] / taken[ours])
+    return statistics.median(ratios)
+
+
+def same_work(name: str, ours: Metrics, by_hand: Metrics, others: dict[str, Metrics]) -> None:
     """Raises RuntimeError when the raw loop did not compute what the platform did, or another way did not learn it."""
-    ours, by_hand = found["the platform"], found["a raw loop"]
     differing = {k: (ours[k], v) for k, v in by_hand.items() if not math.isclose(ours[k], v, rel_tol=1e-3)}
     if differing:
         raise RuntimeError(f"{name}: the raw loop does other work than the platform's: {differing}")
-    for way, metrics in found.items():
+    for way, metrics in others.items():
         if abs(metrics["val/accuracy"] - ours["val/accuracy"]) > 0.05:
             raise RuntimeError(f"{name}: {way} learnt something else: {metrics}, and the platform {ours}")
 
