@@ -15,7 +15,7 @@ from torch import nn
 
 from sweeps.cli import main
 from trainables.contract import Fidelity, Session, TrainableError, resolve
-from trainables.data.tables import View
+from trainables.data.mapped import View
 from trainables.examples.digits import Digits
 from trainables.examples.docstrings import FAMILIES, Docstrings, texts
 from trainables.examples.films import Films
