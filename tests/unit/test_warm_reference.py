@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from sweeps.space import Space
 from sweeps.spec import SweepSpec
 from sweeps.storage import files, opened, place
 from sweeps.warm_start import Origin, meant, resolve, resolved
-from trainables import state
+from trainables import shards, state
 from trainables.warm_start import weights_at
 from unit.trainable_helpers import Blobs
 
@@ -299,5 +301,38 @@ def test_plan_and_doctor_know_references(storage, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "sweep.yaml"}
 
 
-def test_the_files_of_a_checkpoint_are_called_as_the_loop_calls_them():
-    assert (warm_start.STATE, MANIFEST) == (state.STATE, state.MANIFEST)
+def test_the_manifest_of_a_checkpoint_is_called_as_the_loop_calls_it():
+    assert state.MANIFEST == MANIFEST
+
+
+def two_parts(folder, epoch):
+    """The checkpoint of a model that two ranks shared, as each of them would have written it."""
+    whole = weights(5)
+    matrices = {name: value.chunk(2) for name, value in whole.items() if value.ndim == 2}
+    halves = [{name: {shards.SHARD: parts[rank]} for name, parts in matrices.items()} for rank in (0, 1)]
+    rest = {name: value for name, value in whole.items() if name not in matrices}
+    contents = {"state.pt": {"model": {**halves[0], **rest}}, "state-1.pt": list(shards.parts(halves[1]))}
+    folder.mkdir(parents=True, exist_ok=True)
+    described = {}
+    for name, value in contents.items():
+        torch.save(value, folder / name)
+        content = (folder / name).read_bytes()
+        described[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"format": state.FORMAT, "epoch": epoch, "keys": ["model"], "files": described}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_all_parts_of_a_sharded_checkpoint_are_copied(storage, tmp_path):
+    folder = storage / "other" / "checkpoints" / "explore-001" / "3"
+    two_parts(folder, 3)
+    spec, _ = resolve(spec_of(storage, "sweep:other"), tmp_path / "new")
+    shutil.rmtree(storage)
+    assert same(spec.space["warm_start"].constant, 5)
+
+
+def test_a_part_that_is_torn_is_told(storage, tmp_path):
+    folder = storage / "other" / "checkpoints" / "explore-001" / "3"
+    two_parts(folder, 3)
+    (folder / "state-1.pt").write_bytes(b"torn")
+    with pytest.raises(SpecError, match="explore-001/3 is torn"):
+        resolve(spec_of(storage, "sweep:other"), tmp_path / "new")

@@ -24,7 +24,7 @@ class Mlp(nn.Module):
     """`depth` hidden layers of `width` with norm, activation and dropout, then linear.
 
     `outputs`: classes, or 1 for a number. `categories`: column -> number of categories. `moments`: mean and standard
-    deviation of each column, by which its numbers are standardised (`data.tables.View.moments`); the network then takes
+    deviation of each column, by which its numbers are standardised (`data.mapped.View.moments`); the network then takes
     rows as they are, wherever it is used. Raises TrainableError for an unknown activation or norm, and for sizes that
     make no network.
     """
