@@ -25,7 +25,7 @@ from trainables.contract import Fidelity, Session, instantiate, load, resolve
 from trainables.hyperparameters import STANDARD
 from trainables.lr_range import lr_range
 
-EXAMPLES = ("digits", "breast_cancer", "diabetes", "docstrings")
+EXAMPLES = ("digits", "breast_cancer", "diabetes")
 SEEDS = 5
 NEAR = 1.1
 

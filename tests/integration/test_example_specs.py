@@ -14,7 +14,6 @@ from sweeps.spec import read_spec
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
 EXAMPLES = Path(__file__).parents[2] / "sweeps" / "examples"
 SHORT = [
-    {"kind": "preflight"},
     {"kind": "explore", "trials": 3, "epochs": 1, "data_fraction": 1.0},
     {"kind": "refine", "trials": 2, "epochs": 2},
     {"kind": "confirm", "top": 1, "seeds": 2},
