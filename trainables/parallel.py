@@ -121,7 +121,7 @@ def network(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def sharded(model: nn.Module, device: torch.device) -> nn.Module:
-    """The same model with its parameters sharded over all ranks, block by block; all begin with rank 0's weights.
+    """The same model with its parameters sharded over all ranks, block by block.
 
     Its parameters are others from then on: an optimizer is built after.
     """
@@ -129,10 +129,6 @@ def sharded(model: nn.Module, device: torch.device) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for tensor in (*model.parameters(), *model.buffers()):
-        there = tensor.data.to(device)  # one at a time: NCCL sends from the device only
-        dist.broadcast(there, src=0)
-        tensor.data.copy_(there)
     for block in blocks(model):
         fully_shard(block, mesh=mesh)
     # Also what is in no block is to be given up after each forward pass: an evaluation has no backward pass.
@@ -174,6 +170,15 @@ def in_step(model: nn.Module, x: Tensor, batches: int, most: int) -> None:
     """Call a sharded model again where this rank had fewer batches than the one with most: all gather its blocks."""
     for _ in range(most - batches if shards() else 0):
         model(x)
+
+
+def same_weights(model: nn.Module, device: torch.device) -> None:
+    """Give all ranks rank 0's weights and buffers, before anything is made of them."""
+    if world_size() > 1 or shards():
+        for tensor in (*model.parameters(), *model.buffers()):
+            there = tensor.data.to(device)  # one at a time: NCCL sends from the device only
+            dist.broadcast(there, src=0)
+            tensor.data.copy_(there)
 
 
 def same_buffers(model: nn.Module) -> None:

@@ -112,6 +112,7 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
         warm_start.freeze(model, hyper.freeze_depth)
     if parallel.rank() > 0:  # the weights are rank 0's; what is drawn from here on is each rank's own
         _seed(np.random.SeedSequence((fidelity.seed, parallel.rank())).generate_state(1).item(), device)
+    parallel.same_weights(model, device)
     average = averaged(model, hyper.ema_decay)
     if average is not None and parallel.shards():
         parallel.sharded(average.module, device)

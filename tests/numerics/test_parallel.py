@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from numerics_helpers import CONFIG, WORKERS, Images, Net, Wild, results, trained
+from trainables import parallel, shards
 from trainables.contract import Fidelity, TrainableError
 from trainables.lr_range import lr_range
+from trainables.training import prepare
 
 
 @pytest.mark.parametrize(
@@ -139,3 +142,28 @@ def test_what_is_watched_is_the_same_on_two_processes(pair):
     for rank in ranks:
         for ours, theirs in zip(rank["reports"], alone, strict=True):
             assert results(ours) == pytest.approx(results(theirs), rel=2e-5, abs=1e-7)
+
+
+class Unseeded(Images):
+    """A network that begins with other weights on each rank, whatever the seed."""
+
+    def model(self, config: Any, data: Any) -> nn.Module:
+        torch.manual_seed(dist.get_rank())
+        return super().model(config, data)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_all_ranks_begin_with_the_weights_of_the_first(pair, kind):
+    ranks = pair(begun, kind)
+    for one, other in zip(*ranks, strict=True):
+        assert torch.equal(one, other)
+
+
+def begun(kind: str) -> list[torch.Tensor]:
+    """The weights of a model and of its average, before any step."""
+    parallel.spread(kind)
+    try:
+        training = prepare(Unseeded(), {"ema_decay": 0.9, "batch_size": 8}, Fidelity(1), torch.device("cpu"))
+    finally:
+        parallel.spread("ddp")
+    return [shards.whole(p.detach()) for model in (training.model, training.evaluated) for p in model.parameters()]
