@@ -400,7 +400,9 @@ def test_a_pool_goes_on_with_the_slots_that_it_has_and_says_why_when_there_are_n
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
         entries = Entries(str(tmp_path / "marker"))
-        pool = Pool.remote(2, {"workers": 1, "cpus": 1, "gpus": 0}, "toys:trial", str(tmp_path), str(tmp_path), entries)
+        pool = Pool.remote(
+            2, {"workers": 1, "cpus": 1, "gpus": 0}, "toys:trial", str(tmp_path), str(tmp_path), entries, "ddp"
+        )
         ray.get(pool.acquire.remote("a"))
         ray.get(pool.acquire.remote("b"))
     finally:
