@@ -1,6 +1,7 @@
 """Rows by index: shares that nest, orders that depend on nothing else, and splits of every kind."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
@@ -140,3 +141,12 @@ def test_a_split_that_cannot_be_used_is_named_with_the_mend(split, message):
 def test_a_dataset_whose_rows_are_no_pairs_is_named():
     with pytest.raises(TrainableError, match=r"a row of Tensors is not a pair\. Return \(x, y\)"):
         rows_of(type("Tensors", (Pairs,), {"__getitem__": lambda self, row: self.x[row]})(torch.zeros(4), None), [0])
+
+
+def test_a_pair_of_pandas_is_one_of_arrays():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4, 5, 6]}, index=[7, 8, 9])
+    ((x, y),) = rows_of((frame, pd.Series([0, 1, 0], index=frame.index)), [2, 0])
+    assert x.tolist() == [[3.0, 6.0], [1.0, 4.0]]
+    assert y.tolist() == [0, 0]
+    with pytest.raises(TrainableError, match=r"train\.x is a ndarray that is no tensor.*encode text"):
+        rows_of((frame.assign(c="red"), pd.Series([0, 1, 0])), [0])

@@ -195,6 +195,8 @@ def drawn(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def _tensor(where: str, value: Any) -> Tensor:
+    if hasattr(value, "to_numpy"):  # of pandas
+        value = value.to_numpy()
     if isinstance(value, np.ndarray) and not value.flags.writeable:
         value = value.copy()  # torch has no read-only tensors, and warns
     try:
