@@ -208,7 +208,7 @@ def test_a_killed_lease_loses_nothing(tmp_path: Path) -> None:
     killed: list[int] = []
     thread = threading.Thread(target=kill_the_leases)
     thread.start()
-    sweep = run_toy(tmp_path, space={"value": VALUE, "seconds": 0.3})
+    sweep = run_toy(tmp_path, space={"value": VALUE, "seconds": 1.0})
     thread.join()
     assert killed
     assert any(f["failure_kind"] == "lease" for t in sweep.history.trials.values() for f in t.failures)
