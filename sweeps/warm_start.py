@@ -199,6 +199,8 @@ def copied(key: str, checkpoint: Folder, folder: Folder) -> Folder:
         digests = {name: of["sha256"] for name, of in json.loads(manifest)["files"].items()}
     except (ValueError, KeyError, TypeError):
         digests = {}
+    if any(Path(name).name != name for name in digests):
+        raise SpecError(key, f"the manifest of {checkpoint} names files elsewhere", "Name another one.")
     parts = {name: (checkpoint / name).read_bytes() for name in digests}
     if not parts or any(hashlib.sha256(content).hexdigest() != digests[name] for name, content in parts.items()):
         raise SpecError(key, f"the checkpoint {checkpoint} is torn", "Name another one.")

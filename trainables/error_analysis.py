@@ -29,7 +29,8 @@ class ErrorAnalysis:
     rows: int
     worst: list[dict[str, Any]]
     """The rows with the highest loss, highest first: `row` (from 0), `loss`, and for one target a row `target` and
-    `predicted`; of classes those are labels."""
+    `predicted`; of classes those are labels. Empty where a loss of its
+    own is none of single rows."""
     classes: list[dict[str, Any]] = field(default_factory=list)
     """Of classes the ones with the lowest recall first: `label`, `rows`, `recall`, `precision` (None where nothing was
     taken for it), and `taken_for`, the label that most of its errors got (None where there is no error)."""
@@ -49,7 +50,10 @@ def error_analysis(trainable: Trainable, config: Config, session: Session, split
     with torch.no_grad(), precision.autocast(training.hyper.precision, training.device):
         for batch in rows.batches(torch.arange(len(rows)), training.hyper.batch_size * EVAL_BATCHES):
             output = training.evaluated(batch[0])
-            losses.append(losses_of(training.objective, output, batch))
+            lost = losses_of(training.objective, output, batch)
+            if lost is None:
+                return ErrorAnalysis(split, len(rows), [])
+            losses.append(lost)
             found = prediction(training.objective, output, batch)
             if found is not None:
                 targets.append(batch[1])
@@ -66,12 +70,32 @@ def error_analysis(trainable: Trainable, config: Config, session: Session, split
     return ErrorAnalysis(split, len(rows), worst, by_class(truth, guess) if whole_numbers else [])
 
 
-def losses_of(objective: Objective, output: Any, batch: Batch) -> Tensor:
-    """The loss of each row; a loss of the trainable's own, which is a mean over rows, is asked row by row."""
+def losses_of(objective: Objective, output: Any, batch: Batch) -> Tensor | None:
+    """The loss of each row; a loss of the trainable's own, which is a mean over rows, is asked row by row.
+
+    None where that one cannot be: it may need several rows, or outputs that do not come apart by rows.
+    """
     if not objective.own:
         return row_losses(output, batch[1])
     x, y = batch
-    return torch.stack([objective.loss(output[n : n + 1], (x[n : n + 1], y[n : n + 1])) for n in range(len(x))])
+    try:
+        rows = [objective.loss(one_row(output, n, len(x)), (x[n : n + 1], y[n : n + 1])) for n in range(len(x))]
+    except Exception:  # noqa: BLE001  whatever the user's loss raises of a single row
+        return None
+    losses = torch.stack(rows)
+    return losses if bool(losses.isfinite().all()) else None
+
+
+def one_row(output: Any, row: int, rows: int) -> Any:
+    """One row of what a model gave: of a tensor, or of all tensors with as many rows in a container."""
+    if isinstance(output, Tensor):
+        return output[row : row + 1] if output.ndim and len(output) == rows else output
+    if isinstance(output, dict):
+        return {key: one_row(value, row, rows) for key, value in output.items()}
+    if isinstance(output, list | tuple):
+        values = [one_row(value, row, rows) for value in output]
+        return output._make(values) if hasattr(output, "_make") else type(output)(values)
+    return output
 
 
 def prediction(objective: Objective, output: Any, batch: Batch) -> Tensor | None:
@@ -84,16 +108,20 @@ def prediction(objective: Objective, output: Any, batch: Batch) -> Tensor | None
 def by_class(truth: Tensor, guess: Tensor) -> list[dict[str, Any]]:
     """Recall and precision of the classes that rows have, the lowest recall first."""
     count = int(max(truth.max(), guess.max())) + 1
-    confusion = torch.bincount(truth * count + guess, minlength=count * count).reshape(count, count)
-    right, there, taken = confusion.diag(), confusion.sum(1), confusion.sum(0)
-    errors = confusion - torch.diag(right)
+    right = torch.bincount(truth[truth == guess], minlength=count)
+    there, taken = torch.bincount(truth, minlength=count), torch.bincount(guess, minlength=count)
+    wrong = truth != guess  # pairs that occur, not all that there could be
+    pairs, times = (truth[wrong] * count + guess[wrong]).unique(return_counts=True)
+    taken_for: dict[int, int] = {}
+    for place in times.argsort(descending=True, stable=True).tolist():
+        taken_for.setdefault(int(pairs[place]) // count, int(pairs[place]) % count)
     found = [
         {
             "label": label,
             "rows": int(there[label]),
             "recall": float(right[label] / there[label]),
             "precision": float(right[label] / taken[label]) if taken[label] else None,
-            "taken_for": int(errors[label].argmax()) if errors[label].any() else None,
+            "taken_for": taken_for.get(label),
         }
         for label in there.nonzero().flatten().tolist()
     ]

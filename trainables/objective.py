@@ -54,10 +54,18 @@ def objective(
         smoothing = hyper.label_smoothing
         weights = None if hyper.class_weights == "none" else balanced(targets)
 
-        def training_loss(output: Tensor, batch: Batch) -> Tensor:
+        def training_loss(output: Any, batch: Batch) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise TrainableError(
+                    f"model: it gives a {type(output).__name__}, and the default loss needs a tensor. Return one, or "
+                    "give the trainable a loss() and a metrics() of its own"
+                )
             if highest is not None:
                 highest.fits(output)
-            return default_loss(output, batch, smoothing, weights)
+            try:
+                return default_loss(output, batch, smoothing, weights)
+            except IndexError as error:  # targets that were not at hand to be looked through
+                raise TrainableError(f"data.train: {error}. The model gives {output.shape[1]} outputs") from None
 
         return Objective(training_loss, default_loss, metrics)
     asked = {
@@ -127,7 +135,9 @@ def row_losses(output: Tensor, target: Tensor, label_smoothing: float = 0.0, wei
         _refuse_smoothing(label_smoothing)
         return F.mse_loss(_prediction(output, target), target, reduction="none").reshape(len(target), -1).mean(1)
     rows = F.cross_entropy(_logits(output, target), target, label_smoothing=label_smoothing, reduction="none")
-    return rows if weights is None else rows * weights.to(target.device)[target]
+    if weights is not None:
+        rows = rows * weights.to(target.device)[target]
+    return rows.reshape(len(target), -1).mean(1)
 
 
 def _refuse_smoothing(label_smoothing: float) -> None:

@@ -25,6 +25,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainables.contract import TrainableError
+
 KINDS = ("ddp", "fsdp")
 _alone = False
 _sharded = False
@@ -128,12 +130,28 @@ def sharded(model: nn.Module, device: torch.device) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    shardable(model)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in blocks(model):
         fully_shard(block, mesh=mesh)
     # Also what is in no block is to be given up after each forward pass: an evaluation has no backward pass.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     return model.to(device)  # buffers of no block's
+
+
+def shardable(model: nn.Module) -> None:
+    """Make parameters contiguous. Raises TrainableError for those that FSDP2 cannot share, by name."""
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.contiguous()
+        if not parameter.ndim or not parameter.numel():
+            raise TrainableError(
+                f"model: fsdp cannot share the parameter {name} of shape {tuple(parameter.shape)}. Give it a shape "
+                "such as (1,), or leave resources.parallelism at ddp"
+            )
+    kinds = {parameter.dtype: name for name, parameter in model.named_parameters()}
+    if len(kinds) > 1:
+        which = ", ".join(f"{name} is {dtype}" for dtype, name in kinds.items())
+        raise TrainableError(f"model: fsdp shares parameters of one dtype, and {which}. Bring them to one, or use ddp")
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

@@ -25,6 +25,7 @@ from trainables.augment.mixing import Mixed, Mixing
 from trainables.clipping import Clipper
 from trainables.contract import Batch, Config, Fidelity, Trainable, TrainableError
 from trainables.data import labels
+from trainables.data.mapped import check_alike
 from trainables.data.rows import Rows, drawn, of_classes, open_rows, subset
 from trainables.hyperparameters import Hyperparameters
 from trainables.objective import Objective, objective
@@ -83,6 +84,7 @@ def prepare(trainable: Trainable, config: Config, fidelity: Fidelity, device: to
     _seed(fidelity.seed, device)
     data = trainable.data(config, fidelity)
     given = {"train": data.train, "val": data.val, "test": data.test}
+    check_alike(given)
     splits = {
         name: open_rows(name, split, device) for name, split in given.items() if name != "test" or split is not None
     }
@@ -255,6 +257,13 @@ def forward(training: Training, x: Tensor) -> Any:
     """What the network makes of inputs while it trains."""
     try:
         return training.network(x)
+    except RuntimeError as error:
+        if "mixed torch.Tensor and DTensor" not in str(error):
+            raise
+        raise TrainableError(
+            f"model: {type(training.model).__name__} uses weights of a member of a list other than by calling that "
+            "member, and fsdp has them whole only then. Call it, or leave resources.parallelism at ddp"
+        ) from error
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -27,8 +27,8 @@ from trainables.contract import Batch
 
 PERCENTILES = (50, 90, 99)
 BINS = 15
-HELD_ROWS = 8192
-"""Outputs of so many rows are kept at most."""
+HELD = 2**20
+"""So many numbers of outputs are kept before they are looked at together."""
 
 
 def gradients(norms: Sequence[Tensor], parameters: Sequence[nn.Parameter], scaled: bool) -> dict[str, float]:
@@ -68,16 +68,20 @@ class Watch:
     @contextlib.contextmanager
     def units(self) -> Iterator[None]:
         """Look at the units while the model is called once."""
-        hooks = [module.register_forward_hook(self._look(units_last)) for module, units_last in rectifiers(self._model)]
+        over_time = any(isinstance(part, nn.Conv1d) for part in self._model.modules())
+        hooks = [part.register_forward_hook(self._look(over_time)) for part in rectifiers(self._model)]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _look(self, units_last: bool) -> Any:
-        def look(module: nn.Module, _: Any, output: Tensor) -> None:
-            units = output.ndim - 1 if units_last else 1
+    def _look(self, over_time: bool) -> Any:
+        def look(module: nn.Module, _: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or output.ndim < 2 or not output.numel():
+                return  # a rectifier of something else than rows of units
+            # Of images and of series under convolutions the channels, of words in a text the last dimension.
+            units = 2 if output.ndim == 3 and not over_time else 1
             others = tuple(dimension for dimension in range(output.ndim) if dimension != units)
             self._alive.append((output[: self._rows] != 0).any(dim=others))
 
@@ -87,7 +91,7 @@ class Watch:
         """Take a batch's output."""
         if self._classes and output.ndim == 2 and not batch[1].is_floating_point():
             self._held.append((output, batch[1]))
-            if sum(len(held) for held, _ in self._held) >= HELD_ROWS:
+            if sum(held.numel() for held, _ in self._held) >= HELD:
                 self._reduce()
 
     def _reduce(self) -> None:
@@ -104,7 +108,9 @@ class Watch:
         """What was seen; `shared`: each rank saw rows of its own. All ranks take part."""
         total = parallel.total if shared else lambda tensor: tensor
         found: dict[str, Tensor] = {}
-        if self._alive:
+        sizes = [len(units) for units in self._alive]
+        # Where ranks saw other numbers of units, what was taken for units are rows.
+        if sizes and (not shared or all(other == sizes for other in parallel.gather(sizes))):
             found["val/dead_units"] = (total(torch.cat(self._alive).float()) == 0).double().mean()
         self._reduce()
         if self._sure:
@@ -115,14 +121,11 @@ class Watch:
             *_, confidence, rows = sums = total(sums)
             found["val/max_probability"] = confidence / rows
             found["val/ece"] = sums[:BINS].abs().sum() / rows
-        return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True)) if found else {}
+        values = torch.stack(list(found.values())).tolist() if found else []
+        # A loss that is not finite says so by itself; nothing that is only watched ends a trial.
+        return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
 
 
-def rectifiers(model: nn.Module) -> list[tuple[nn.Module, bool]]:
-    """The model's ReLUs, each with whether its units are the last dimension: those of an attention encoder are.
-
-    Of convolutions they are the second one, and of rows of units the only other.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.TransformerEncoderLayer)]
-    inside = {id(part) for layer in layers for part in layer.modules()}
-    return [(part, id(part) in inside) for part in model.modules() if isinstance(part, nn.ReLU | nn.ReLU6)]
+def rectifiers(model: nn.Module) -> list[nn.Module]:
+    """The model's ReLUs; one that is called as a function is not seen."""
+    return [part for part in model.modules() if isinstance(part, nn.ReLU | nn.ReLU6)]

@@ -98,6 +98,8 @@ def in_words(found: Mapping[str, Any]) -> str:
             f"class {least['label']} has the lowest recall, {least['recall']:.3g} of {least['rows']} rows, and is "
             f"taken for {least['taken_for']} most often"
         )
+    if not found["worst"]:
+        return "its loss is none of single rows, so none can be said to have the highest"
     worst = found["worst"][0]
     what = f" ({worst['target']:.4g}, taken for {worst['predicted']:.4g})" if "target" in worst else ""
     return "; ".join((*said, f"the highest loss is {worst['loss']:.3g}, in row {worst['row']}{what}"))

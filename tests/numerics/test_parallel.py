@@ -120,6 +120,8 @@ def test_no_rank_has_a_single_row_under_batchnorm(pair):
     ranks = pair(trained, {**CONFIG, "batch_size": 67}, 2, None, None, Normed)  # three rows are left of 70
     assert math.isfinite(ranks[0]["reports"][-1]["val/loss"])
     assert results(ranks[0]["reports"][-1]) == results(ranks[1]["reports"][-1])
+    for name, buffer in ranks[0]["state"]["model"].items():
+        assert torch.equal(ranks[1]["state"]["model"][name], buffer), "running statistics, too"
     for error in pair(trained, {**CONFIG, "batch_size": 2}, 1, None, None, Normed):
         assert "a batch of 1 row under BatchNorm" in str(error)
         assert "for 2 workers" in str(error)

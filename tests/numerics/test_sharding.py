@@ -208,7 +208,7 @@ def ignored(config: dict[str, Any]) -> Any:
     from trainables.evaluation import evaluate
 
     training = prepare(Net(), config, Session(Fidelity(1)).fidelity, CPU)
-    return [evaluate(training, "val", torch.arange(rows)) for rows in (31, 30, 29, 5, 2, 1)]
+    return [evaluate(training, "val", torch.arange(rows)) for rows in (31, 30, 29, 17, 5, 2, 1)]
 
 
 def test_an_evaluation_of_any_number_of_rows_ends(pair):
@@ -218,3 +218,45 @@ def test_an_evaluation_of_any_number_of_rows_ends(pair):
     assert ranks[0] == ranks[1]
     for ours, theirs in zip(ranks[0], ignored(config), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+class Scaled(nn.Module):
+    """A layer, and a number beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 2)])
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers[0](x) * self.scale
+
+
+class Borrowed(nn.Module):
+    """One that uses the weights of a member without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.layers[0].weight)
+
+
+class OfModule(Net):
+    """The rows of Net under a network that is given."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    def model(self, config: Any, data: Any) -> nn.Module:
+        return self.kind()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(Scaled, "fsdp cannot share the parameter scale of shape ()"), (Borrowed, "Borrowed uses weights of a member")],
+)
+def test_what_cannot_be_sharded_is_told(pair, kind, message):
+    for error in pair(sharded, trained, CONFIG, 1, None, None, functools.partial(OfModule, kind)):
+        assert message in str(error)

@@ -85,3 +85,37 @@ def test_a_loss_of_its_own_is_asked_row_by_row():
 def test_without_a_state_there_is_nothing_to_look_at():
     with pytest.raises(TrainableError, match="there is none to measure on 'val'"):
         error_analysis(Blobs(), {}, Session(Fidelity(1)))
+
+
+def test_targets_of_several_places_a_row_have_one_loss_a_row():
+    logits = torch.zeros(3, 2, 4)
+    logits[1, 0] = 9.0
+    found = analysed(Fixed(logits, torch.tensor([[0] * 4, [1] * 4, [0] * 4])))
+    assert (found.worst[0]["row"], found.classes) == (1, [])
+
+
+def test_a_loss_that_needs_several_rows_or_parts_of_outputs():
+    x, y = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([1.0, 1.0, 1.0])
+    assert analysed(Fixed(x, y, loss=lambda o, b: o.std(0).sum())).worst == []
+
+    class Pair(Fixed):
+        def model(self, config, data):
+            inner = super().model(config, data)
+
+            class Both(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.inner = inner
+
+                def forward(self, x):
+                    return {"all": (self.inner(x), x)}
+
+            return Both()
+
+    found = analysed(Pair(x, y, loss=lambda o, b: (o["all"][0][:, 0] - b[1]).abs().mean()))
+    assert [(one["row"], one["loss"]) for one in found.worst] == [(2, 3.0), (1, 1.0), (0, 0.0)]
+
+
+def test_many_classes_take_no_square_of_them():
+    found = by_class(torch.arange(100) % 50, torch.full((100,), 10**7))
+    assert found[0] == {"label": 0, "rows": 2, "recall": 0.0, "precision": None, "taken_for": 10**7}

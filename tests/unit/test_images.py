@@ -112,3 +112,16 @@ def test_what_is_no_folder_of_images_is_named(folder, tmp_path):
     (folder / "empty" / "cut.png").write_bytes(b"no image at all")
     with pytest.raises(TrainableError, match=r"empty/cut\.png is no image"):
         image_folder(folder)
+
+
+def test_pixels_of_more_than_a_byte_are_refused_and_photos_stand_upright(folder):
+    turned = Image.fromarray(stripes(True))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    turned.save(folder / "across" / "00.png", exif=exif)
+    assert image_folder(folder).x[0, 0].numpy().tolist() == stripes(True)[::-1, ::-1].tolist()
+    Image.fromarray(np.full((12, 10), 4000, np.uint16)).save(folder / "across" / "01.png")
+    with pytest.raises(TrainableError, match=r"across/01\.png has pixels of mode I;16, more than 8 bits"):
+        image_folder(folder)
+    with pytest.raises(TrainableError, match=r"size \(0, 4\) is none of an image"):
+        image_folder(folder, size=(0, 4))

@@ -159,3 +159,35 @@ def test_batches_arrive_on_a_gpu_as_they_are_read():
     for (x, y), (doubled, labels) in zip(here, there, strict=True):
         assert torch.equal(doubled.cpu(), x * 2)
         assert torch.equal(labels.cpu(), y)
+
+
+class NoRows(Blobs):
+    """Validation has no row of the frequent classes."""
+
+    def data(self, config, fidelity):
+        x = torch.randn(60, 8)
+        y = torch.tensor([0] * 25 + [1] * 25 + [2] * 10)
+        return Data((x, y), (x[50:], y[50:]))
+
+
+def test_classes_without_a_validation_row_are_told():
+    with pytest.raises(TrainableError, match=r"classes is 2, and data\.val has no row of the classes 0, 1"):
+        run(NoRows(), {"batch_size": 16}, classes=2)
+
+
+def test_labels_of_a_dataset_and_outputs_that_are_no_tensor_are_told_at_the_first_step():
+    class Hidden(Given):
+        def data(self, config, fidelity):
+            return Data(*(Pairs(*split) for split in (super().data(config, fidelity).train,) * 2))
+
+    with pytest.raises(TrainableError, match=r"data\.train: Target 2 is out of bounds.*gives 2 outputs"):
+        run(Hidden(outputs=2))
+
+    class Several(Given):
+        def model(self, config, data):
+            inner = super().model(config, data)
+            inner.register_forward_hook(lambda module, x, output: (output, output))
+            return inner
+
+    with pytest.raises(TrainableError, match=r"it gives a tuple, and the default loss needs a tensor"):
+        run(Several())

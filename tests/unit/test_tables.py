@@ -264,14 +264,74 @@ def test_files_of_mixed_schemas_are_named(tmp_path, change, message):
         table(tmp_path / "none", "class")
 
 
-def test_a_file_that_did_not_change_is_not_read_again(tmp_path):
+def test_a_file_that_did_not_change_is_not_read_again(tmp_path, cache):
     path = tmp_path / "a.csv"
     frame().to_csv(path, index=False)
     first = table(path, "class")
-    held = path.stat()
-    path.write_bytes(b"?" * held.st_size)
-    os.utime(path, ns=(held.st_atime_ns, held.st_mtime_ns))  # what only reading it would tell
-    assert torch.equal(table(path, "class").x, first.x)
+    (known,) = cache.glob("*.digest")
+    known.write_text("another")  # what only reading the file would tell
+    table(path, "class")
+    assert len(list(cache.glob("*.arrow"))) == 2, "the digest was taken as it is known"
     os.utime(path)
-    with pytest.raises(TrainableError, match="cannot be read as"):
-        table(path, "class")
+    assert torch.equal(table(path, "class").x, first.x)
+    assert len(list(cache.glob("*.arrow"))) == 2, "read again, and found converted"
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "message"),
+    [
+        (pa.table({"a": [1.0, 2.0], "y": [0.5, math.nan]}), {}, r"target 'y' is nan in row 1 \(from 0\)"),
+        (pa.table({"a": [1.0, 2.0], "y": [1e300, 1.0]}), {}, r"target 'y' is inf in row 0"),
+        (pa.table([[1.0], [2.0], [0]], names=["a", "a", "y"]), {}, r"several columns called a\. Rename"),
+        (pa.table({"y": [0, 1]}), {}, r"no column besides the target 'y'"),
+        (pa.table({"a": [1.0], "y": ["x"]}), {"regression": True}, r"target 'y' is string, no number"),
+    ],
+)
+def test_targets_and_columns_that_cannot_be_are_named(source, arguments, message):
+    with pytest.raises(TrainableError, match=message):
+        table(source, "y", **arguments)
+
+
+def test_whole_numbers_are_classes_unless_a_number_is_asked_for():
+    prices = pa.table({"a": [1.0, 2.0, 3.0], "y": [300, 100, 300]})
+    assert table(prices, "y").classes == ["100", "300"]
+    found = table(prices, "y", regression=True)
+    assert (found.classes, found.y.tolist()) == (None, [300.0, 100.0, 300.0])
+    decimals = prices.set_column(1, "y", prices["y"].cast(pa.decimal128(25, 2)))
+    assert table(decimals, "y").y.tolist() == [300.0, 100.0, 300.0]
+
+
+def test_a_mask_chooses_rows():
+    found = table(frame(), "class")
+    assert torch.equal(found.rows(found.y == 1).index, (found.y == 1).nonzero().flatten())
+
+
+def test_a_torn_conversion_is_made_again(cache):
+    first = table(frame(), "class")
+    (file,) = cache.glob("*.arrow")
+    file.unlink()  # a map of it is held
+    file.write_bytes(b"torn")
+    assert torch.equal(table(frame(), "class").x, first.x)
+
+
+def test_a_cache_that_cannot_be_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(TrainableError, match=r"file, for converted files, cannot be made: .*Set TUNEWRIGHT_CACHE"):
+        table(frame(), "class")
+
+
+class Apart:
+    """Splits of two tables whose codes mean other things."""
+
+    def data(self, config, fidelity):
+        one, other = frame(), frame().assign(colour="red")
+        return Data(*(table(source, "class").rows(range(60)) for source in (one, other)))
+
+    def model(self, config, data):
+        return Mlp(5, 2)
+
+
+def test_splits_of_tables_with_other_codes_are_refused():
+    with pytest.raises(TrainableError, match=r"data\.val is of a table whose classes or categories have other codes"):
+        next(iter(resolve(Apart())({}, Session(Fidelity(1)))))

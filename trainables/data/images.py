@@ -31,6 +31,8 @@ def image_folder(
     `size`: (height, width) that all are brought to; None: they have one size. Raises TrainableError, with the folder or
     the file, for a class without images, for what is no image, and for images of different sizes.
     """
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise TrainableError(f"data: size {size} is none of an image. Give (height, width)")
     place = mapped.cache_at(cache)
     found = files_by_class(Path(path))
     files = [file for of_class in found.values() for file in of_class]
@@ -79,24 +81,27 @@ def opened(file: Path) -> Any:
 
     try:
         return Image.open(file)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise TrainableError(f"data: {file} is no image: {error}. Remove or mend it") from None
 
 
 def mode_of(file: Path) -> str:
     """How the image in a file is stored: L is grey."""
     with opened(file) as image:
-        return str(image.mode)
+        mode = str(image.mode)
+    if mode.startswith("I") or mode == "F":
+        raise TrainableError(f"data: {file} has pixels of mode {mode}, more than 8 bits. Bring them to 8 bits")
+    return mode
 
 
 def pixels(file: Path, colours: bool, size: tuple[int, int] | None) -> np.ndarray[Any, Any]:
-    """The image as bytes of shape (channels, height, width)."""
-    from PIL import Image
+    """The image as bytes of shape (channels, height, width), upright; of a moving one the first."""
+    from PIL import Image, ImageOps
 
     try:
         with opened(file) as image:
-            plain = image.convert("RGB" if colours else "L")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+            plain = ImageOps.exif_transpose(image).convert("RGB" if colours else "L")
+    except (OSError, ValueError) as error:
         raise TrainableError(f"data: {file} cannot be decoded: {error}. Is it whole?") from None
     if size is not None:
         plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)

@@ -52,8 +52,9 @@ class Mapped:
         return len(self.y)
 
     def rows(self, index: Tensor | Any) -> View:
-        """Some of the rows as a split of `Data`, by their numbers."""
-        return View(self, torch.as_tensor(index, dtype=torch.int64))
+        """Some of the rows as a split of `Data`, by their numbers, or by a truth for each row."""
+        given = torch.as_tensor(index)
+        return View(self, given.nonzero().flatten() if given.dtype == torch.bool else given.long())
 
     def split(self, *shares: float, seed: int = 0) -> list[View]:
         """Splits of these shares of the rows, drawn from the seed, stratified by class where there are any.
@@ -119,7 +120,13 @@ def cache_at(given: str | Path | None) -> Path:
     """The folder of converted files: the one given, or TUNEWRIGHT_CACHE's, or one of this user's on the node."""
     usual = Path(tempfile.gettempdir()) / f"tunewright-{os.getuid()}"
     place = Path(given or os.environ.get("TUNEWRIGHT_CACHE") or usual)
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"{place}, for converted files, cannot be made: {error.strerror}. Set TUNEWRIGHT_CACHE to a folder"
+        raise TrainableError(f"data: {why}") from None
+    if not os.access(place, os.W_OK):
+        raise TrainableError(f"data: {place} is for converted files, and not ours to write. Set TUNEWRIGHT_CACHE")
     return place
 
 
@@ -134,7 +141,8 @@ def digest_of_files(files: Sequence[Path], cache: Path) -> str:
     Raises TrainableError for a file that cannot be read.
     """
     try:
-        stats = [(str(file.resolve()), (s := file.stat()).st_size, s.st_mtime_ns, s.st_ino) for file in files]
+        found_at = [(str(file.resolve()), file.stat()) for file in files]
+        stats = [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in found_at]
         known = cache / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:32]}.digest"
         if known.exists():
             return known.read_text()
@@ -155,20 +163,48 @@ def digest_of_files(files: Sequence[Path], cache: Path) -> str:
 def converted(cache: Path, name: str, convert: Callable[[], pa.Table]) -> pa.Table:
     """The converted file of that name, mapped; made first where there is none. One process makes it, others wait."""
     file = cache / f"{name}.arrow"
-    if not file.exists():
+    if not whole(file):
         with open(cache / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not file.exists():
+            if not whole(file):
                 write(convert(), file)
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+
+
+def whole(file: Path) -> bool:
+    """Whether a converted file is there and can be read: a disk that failed may have left a torn one."""
+    try:
+        pa.ipc.open_file(pa.memory_map(str(file)))
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def check_alike(splits: dict[str, Any]) -> None:
+    """Raises TrainableError for splits of tables in which the same code means something else."""
+    views = {name: split.table for name, split in splits.items() if isinstance(split, View)}
+    for name, other in views.items():
+        first = next(iter(views.values()))
+        meanings = [(one.classes, getattr(one, "values", {})) for one in (first, other)]
+        if meanings[0] != meanings[1]:
+            raise TrainableError(
+                f"data.{name} is of a table whose classes or categories have other codes than {next(iter(views))}'s. "
+                "Read all splits as one table, a folder of files or one column that says which, and take its rows()"
+            )
 
 
 def write(made: pa.Table, file: Path) -> None:
     """Write the file whole or not at all."""
     unfinished = file.with_suffix(f".{os.getpid()}.tmp")
-    with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, made.schema) as writer:
-        writer.write_table(made, max_chunksize=max(1, len(made)))
-    unfinished.replace(file)
+    try:
+        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, made.schema) as writer:
+            writer.write_table(made, max_chunksize=max(1, len(made)))
+        unfinished.replace(file)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise TrainableError(f"data: {file.parent}, for converted files: {why}. Set TUNEWRIGHT_CACHE") from None
+    finally:
+        unfinished.unlink(missing_ok=True)  # it is still there only when the disk was full or failed
 
 
 def packed(x: np.ndarray[Any, Any], y: pa.Array, meaning: dict[str, Any]) -> pa.Table:

@@ -161,7 +161,11 @@ def of_classes(splits: dict[str, Rows], count: int) -> dict[str, Rows]:
     if not 2 <= count <= len(labels):
         raise TrainableError(f"fidelity: classes is {count}, and train has {len(labels)}. Give 2 … {len(labels)}")
     most = labels[counts.argsort(descending=True, stable=True)][:count]
-    return {name: ClassRows(rows, most) for name, rows in splits.items()}
+    fewer = {name: ClassRows(rows, most) for name, rows in splits.items()}
+    for name in (name for name, rows in fewer.items() if not len(rows)):
+        which = ", ".join(map(str, sorted(most.tolist())))
+        raise TrainableError(f"fidelity: classes is {count}, and data.{name} has no row of the classes {which}")
+    return dict(fewer)
 
 
 def subset(targets_or_n: Tensor | int, fraction: float, seed: int = SUBSET_SEED) -> Tensor:

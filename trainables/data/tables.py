@@ -36,24 +36,31 @@ class Table(mapped.Mapped):
     """Column of categories -> what its codes mean."""
 
 
-def table(source: Any, target: str, categories: tuple[str, ...] = (), cache: str | Path | None = None) -> Table:
+def table(
+    source: Any,
+    target: str,
+    categories: tuple[str, ...] = (),
+    cache: str | Path | None = None,
+    regression: bool = False,
+) -> Table:
     """The table in a file (.parquet, .csv, .arrow, .feather), in a folder of such files of one schema, or in an Arrow
     table or pandas DataFrame.
 
-    `categories` names columns of numbers that are codes. Raises TrainableError, with column, file and row, for what
-    cannot be read or trained on.
+    `categories` names columns of numbers that are codes. A target of whole numbers, texts or booleans is one of
+    classes; `regression`: whole numbers are to be predicted as numbers. Raises TrainableError, with column, file and
+    row, for what cannot be read or trained on.
     """
     place = mapped.cache_at(cache)
-    settings = ["table", target, sorted(categories)]
+    settings = ["table", target, sorted(categories), regression]
     if isinstance(source, str | Path):
         path = Path(source)
         files = files_of(path)
         name = mapped.digest([*settings, path.suffix], mapped.digest_of_files(files, place))
-        stored = mapped.converted(place, name, lambda: convert(read(files), target, categories, str(path)))
+        stored = mapped.converted(place, name, lambda: convert(read(files), target, categories, str(path), regression))
     else:
         given = in_memory(source)
         name = mapped.digest(settings, digest_of(given))
-        stored = mapped.converted(place, name, lambda: convert(given, target, categories, "table"))
+        stored = mapped.converted(place, name, lambda: convert(given, target, categories, "table", regression))
     x, y, meaning = mapped.unpacked(stored)
     codes = {meaning["columns"].index(column): len(values) for column, values in meaning["values"].items()}
     return Table(x, y, meaning["classes"], codes, meaning["columns"], meaning["values"])
@@ -93,11 +100,11 @@ READERS = {
 def files_of(path: Path) -> list[Path]:
     """The file itself, or those of a folder in the order of their names. Raises TrainableError for what is neither."""
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix in READERS)
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
         if not found:
             raise TrainableError(f"data: {path} holds no file of {', '.join(READERS)}. Check the path")
         return found
-    if path.suffix not in READERS:
+    if path.suffix.lower() not in READERS:
         raise TrainableError(f"data: {path} is none of {', '.join(READERS)}. Convert it to one of them")
     return [path]
 
@@ -115,7 +122,10 @@ def read(files: list[Path]) -> pa.Table:
                     f"data: column {name!r} is {kinds[0]} in {files[0]} and {kinds[1]} in {file}. Give all files "
                     "the same columns and types"
                 )
-    return pa.concat_tables([other.select(first.names) for other in tables], promote_options="permissive")
+    try:
+        return pa.concat_tables([other.select(first.names) for other in tables], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise TrainableError(f"data: {files[0].parent}: its files are not one table: {error}") from None
 
 
 def kind(column: pa.DataType) -> str:
@@ -130,13 +140,13 @@ def kind(column: pa.DataType) -> str:
 def read_file(path: Path) -> pa.Table:
     """The table in a file, by the ending of its name."""
     try:
-        return READERS[path.suffix](str(path))
+        return READERS[path.suffix.lower()](str(path))
     except (pa.ArrowException, OSError) as error:
         why = str(error).splitlines()[0]
         raise TrainableError(f"data: {path} cannot be read as {path.suffix}: {why}. Is it whole?") from None
 
 
-def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str) -> pa.Table:
+def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str, regression: bool = False) -> pa.Table:
     """Features and target as they are mapped: `x`, a list of floats a row, and `y`; what codes mean in the metadata."""
     for name in (target, *categories):
         if name not in read.column_names:
@@ -144,6 +154,10 @@ def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str
     if not len(read):
         raise TrainableError(f"data: {where} has no rows")
     columns = [name for name in read.column_names if name != target]
+    if twice := sorted({name for name in read.column_names if read.column_names.count(name) > 1}):
+        raise TrainableError(f"data: {where} has several columns called {', '.join(twice)}. Rename or drop all but one")
+    if not columns:
+        raise TrainableError(f"data: {where} has no column besides the target {target!r} to predict it from")
     features, values = [], {}
     for name in columns:
         column = read[name].combine_chunks()
@@ -165,8 +179,15 @@ def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str
         row = pc.index(pc.is_null(goal), True).as_py()
         raise TrainableError(f"data: {where}: the target {target!r} is missing in row {row} (from 0). Drop such rows")
     classes: list[str] | None = None
-    if pa.types.is_floating(goal.type):
-        y = goal.cast(pa.float32())
+    if regression or pa.types.is_floating(goal.type) or pa.types.is_decimal(goal.type):
+        if not is_number(goal.type):
+            raise TrainableError(f"data: {where}: the target {target!r} is {goal.type}, no number to be predicted")
+        y = goal.cast(pa.float32(), safe=False)
+        numbers = y.to_numpy(zero_copy_only=False)
+        if not np.isfinite(numbers).all():
+            row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+            why = f"is {numbers[row]} in row {row} (from 0). Drop such rows, or scale what is beyond float32"
+            raise TrainableError(f"data: {where}: the target {target!r} {why}")
     else:
         codes, classes = coded(goal, target, where)
         y = codes.cast(pa.int64())
