@@ -208,7 +208,8 @@ def test_a_killed_lease_loses_nothing(tmp_path: Path) -> None:
     killed: list[int] = []
     thread = threading.Thread(target=kill_the_leases)
     thread.start()
-    sweep = run_toy(tmp_path, space={"value": VALUE, "seconds": 1.0})
+    phases = [{"kind": "explore", "trials": 10, "epochs": 3, "reduction_factor": None}]  # many chances to hit one
+    sweep = run_toy(tmp_path, space={"value": VALUE, "seconds": 0.5}, phases=phases)
     thread.join()
     assert killed
     assert any(f["failure_kind"] == "lease" for t in sweep.history.trials.values() for f in t.failures)
