@@ -29,8 +29,7 @@ class ErrorAnalysis:
     rows: int
     worst: list[dict[str, Any]]
     """The rows with the highest loss, highest first: `row` (from 0), `loss`, and for one target a row `target` and
-    `predicted`; of classes those are labels. Empty where a loss of its
-    own is none of single rows."""
+    `predicted`; of classes those are labels. Empty where a loss of the trainable's own is none of single rows."""
     classes: list[dict[str, Any]] = field(default_factory=list)
     """Of classes the ones with the lowest recall first: `label`, `rows`, `recall`, `precision` (None where nothing was
     taken for it), and `taken_for`, the label that most of its errors got (None where there is no error)."""
@@ -80,7 +79,10 @@ def losses_of(objective: Objective, output: Any, batch: Batch) -> Tensor | None:
     x, y = batch
     try:
         rows = [objective.loss(one_row(output, n, len(x)), (x[n : n + 1], y[n : n + 1])) for n in range(len(x))]
-    except Exception:  # noqa: BLE001  whatever the user's loss raises of a single row
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever the user's loss raises of a single row; of many it did not
+        print(f"errors: the loss of a single row raised {type(error).__name__}: {error}")  # into the trial's log
         return None
     losses = torch.stack(rows)
     return losses if bool(losses.isfinite().all()) else None

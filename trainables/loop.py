@@ -31,7 +31,7 @@ from trainables.warm_start import kept_weights
 from trainables.watch import Watch, gradients
 
 FINITE_CHECK_EVERY = 16
-"""Steps between two looks at the loss: each waits for the device, and a loss that is not finite leaves no weight so."""
+"""Steps between two looks at the loss: each waits for the device. One that is missed is in the mean at the end."""
 
 
 def train(trainable: Trainable, config: Config, session: Session) -> Iterator[Report]:

@@ -51,7 +51,7 @@ def check(targets: Mapping[str, Tensor | None]) -> Highest | None:
             )
     if "train" in labels:
         known = labels["train"].unique()
-        for name, found in labels.items():
+        for name, found in ((name, found) for name, found in labels.items() if name != "train"):
             strange = (~torch.isin(found, known)).nonzero().flatten()
             if len(strange):
                 raise TrainableError(
