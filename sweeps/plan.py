@@ -255,10 +255,19 @@ def cheapest(spec: SweepSpec) -> dict[str, Any]:
 
 
 def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -> None:
-    """Raises SpecError when a batch can be larger than the training rows of the cheapest phase.
+    """Raises SpecError when a batch can be larger than the training rows of the cheapest phase, or a phase wants more
+    classes than there are.
 
     `footprint` is of the baseline at the data fraction `fraction`, the smallest of the plan.
     """
+    for number, phase in enumerate(spec.phases):
+        wanted, available = getattr(phase, "classes", None), footprint.get("classes")
+        if wanted and available and wanted > available:
+            raise SpecError(
+                f"phases[{number}].classes",
+                f"{wanted} classes of the {available} that the training rows have",
+                f"Give {available} at most, or leave it out: all.",
+            )  # fmt: skip
     if "batch_size" not in spec.space or not footprint.get("train_rows"):
         return
     largest = max((size for size in spec.space["batch_size"].grid(64) if isinstance(size, int)), default=0)

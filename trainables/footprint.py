@@ -12,6 +12,7 @@ import torch
 
 from trainables import parallel, state
 from trainables.contract import Config, Fidelity, Trainable
+from trainables.data.rows import ClassRows
 from trainables.evaluation import EVAL_BATCHES, evaluate
 from trainables.loop import capture
 from trainables.training import Training, backward, epoch_batches, lr_at, prepare, rows_of, step
@@ -28,6 +29,8 @@ class Footprint:
     val_rows: int
     test_rows: int
     """0 when the data has no test split."""
+    classes: int | None
+    """Classes of the training rows, of which this fidelity uses fewer; None where it does not choose among them."""
     parameters: int
     """Numbers in the model's parameters, frozen ones too."""
     checkpoint_bytes: int
@@ -55,6 +58,7 @@ def describe(trainable: Trainable, config: Config, fidelity: Fidelity, device: t
         train_rows=len(training.chosen),
         val_rows=len(training.splits["val"]),
         test_rows=len(training.splits["test"]) if "test" in training.splits else 0,
+        classes=train.available if isinstance(train := training.splits["train"], ClassRows) else None,
         parameters=sum(p.numel() for p in training.model.parameters()),
         checkpoint_bytes=sum(sizes),
     )

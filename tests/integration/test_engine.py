@@ -119,7 +119,9 @@ def own_leases() -> list[int]:
     def parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
-    found = subprocess.run(["pgrep", "-f", "^ray::(Lease|ResourceTrainable)"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["pgrep", "-f", "^ray::(Lease|ResourceTrainable)"], capture_output=True, text=True, check=False
+    )
     return [pid for pid in map(int, found.stdout.split()) if parent(parent(pid)) == os.getpid()]
 
 

@@ -37,6 +37,11 @@ def test_checkpoints_take_exactly_the_foretold_bytes_at_every_epoch_and_after_a_
     assert set(sizes.values()) == {told}
 
 
+def test_the_classes_to_choose_among_are_counted():
+    assert describe(Blobs(), {}, Fidelity(1)).classes is None
+    assert describe(Blobs(), {"batch_size": 16}, Fidelity(1, classes=2)).classes == 3
+
+
 def test_a_parameter_that_no_gradient_reaches_has_no_optimizer_state(tmp_path):
     class Idle(Blobs):
         def model(self, config, data):

@@ -319,6 +319,15 @@ def test_a_batch_that_can_be_larger_than_the_data_is_refused():
     check_rows(spec_of(), {"train_rows": 1}, 1.0)
 
 
+def test_more_classes_than_there_are_are_refused():
+    phases = [{"kind": "explore", "trials": 4, "epochs": 2, "classes": n} for n in (2, 5)]
+    spec = spec_of(phases=[phases[0], {**phases[1], "name": "more"}])
+    check_rows(spec, {"train_rows": 100, "classes": 5}, 1.0)
+    check_rows(spec, {}, 1.0)  # a loop of the user's own
+    with pytest.raises(SpecError, match=r"phases\[1\].classes: 5 classes of the 4 that the training rows have"):
+        check_rows(spec, {"train_rows": 100, "classes": 4}, 1.0)
+
+
 BASELINE_SPACE = {
     "lr": {"log": [1e-4, 1e-1]},
     "optimizer": ["sgd", "adamw"],

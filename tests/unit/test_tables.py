@@ -6,6 +6,8 @@ import math
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 from trainables.contract import Data, Fidelity, Session, TrainableError, resolve
+from trainables.data.mapped import converted, packed
 from trainables.data.rows import open_rows
 from trainables.data.tables import table
 from trainables.models.mlp import Mlp
@@ -335,3 +338,36 @@ class Apart:
 def test_splits_of_tables_with_other_codes_are_refused():
     with pytest.raises(TrainableError, match=r"data\.val is of a table whose classes or categories have other codes"):
         next(iter(resolve(Apart())({}, Session(Fidelity(1)))))
+
+
+def test_the_file_of_a_folder_that_lacks_a_number_is_named(tmp_path):
+    frame().to_csv(tmp_path / "a.csv", index=False)
+    later = frame()
+    later.assign(size=later["size"].where(later.index != 3)).to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(TrainableError, match=r"column 'size' is nan in row 3 of .*b\.csv \(from 0\)"):
+        table(tmp_path, "class")
+
+
+def test_a_marker_for_what_is_missing_is_no_category():
+    texts = frame().assign(size=lambda f: f["size"].astype(str).where(f.index != 5, "?"))
+    with pytest.raises(
+        TrainableError, match=r"column 'size' is of numbers, but '\?' in row 5 .*categories=\('size',\)"
+    ):
+        table(texts, "class")
+    assert "?" in table(texts, "class", categories=("size",)).values["size"]
+
+
+def test_one_of_many_that_want_a_file_makes_it(tmp_path):
+    made = []
+
+    def slow():
+        made.append(1)
+        time.sleep(0.3)
+        return packed(np.zeros((4, 2), np.float32), pa.array([0, 1, 0, 1]), {})
+
+    (tmp_path / "a.4711.tmp").write_bytes(b"of a process that was killed")
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: converted(tmp_path, "a", slow), range(4)))
+    assert made == [1]
+    assert all(len(one) == 4 for one in found)
+    assert not list(tmp_path.glob("*.tmp"))

@@ -167,6 +167,8 @@ def converted(cache: Path, name: str, convert: Callable[[], pa.Table]) -> pa.Tab
         with open(cache / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not whole(file):
+                for left in cache.glob(f"{name}.*.tmp"):  # of a process that was killed at it
+                    left.unlink()
                 write(convert(), file)
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 

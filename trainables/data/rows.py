@@ -104,6 +104,8 @@ class ClassRows:
         """`rows` have their targets at hand; `classes`: the labels that stay."""
         assert rows.targets is not None
         self._rows = rows
+        self.available = len(rows.targets.unique())
+        """Classes that there are."""
         self._index = torch.isin(rows.targets, classes).nonzero().flatten()
         self._label = torch.full((int(rows.targets.max()) + 1,), -1)
         kept = classes.sort().values

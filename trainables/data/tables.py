@@ -5,14 +5,17 @@
 
 Place in the flow: a trainable's `data` calls `table` and gives views of it as splits (`data.mapped`).
 
-Numbers become float32, texts and categories the codes of their values in sorted order, in a column of floats that
-`models.mlp.Mlp` embeds. The target becomes int64 classes, or float32 for a number.
+Numbers become float32 (whole numbers above 2^24 are rounded), texts and categories the codes of their values in sorted
+order, in a column of floats that `models.mlp.Mlp` embeds. The target becomes int64 classes, or float32 for a number.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,22 @@ import pyarrow.parquet
 
 from trainables.contract import TrainableError
 from trainables.data import mapped
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows of a table are from, for messages."""
+
+    name: str
+    parts: list[tuple[str, int]]
+    """Files, or the one table, in order, and how many rows each has."""
+
+    def at(self, row: int) -> str:
+        """Such as `row 7 of parts/a.csv (from 0)`."""
+        ends = list(accumulate(rows for _, rows in self.parts))
+        part = bisect_right(ends, row)
+        within = row - (ends[part - 1] if part else 0)
+        return f"row {within} of {self.parts[part][0]} (from 0)" if len(self.parts) > 1 else f"row {row} (from 0)"
 
 
 @dataclass(frozen=True)
@@ -56,11 +75,15 @@ def table(
         path = Path(source)
         files = files_of(path)
         name = mapped.digest([*settings, path.suffix], mapped.digest_of_files(files, place))
-        stored = mapped.converted(place, name, lambda: convert(read(files), target, categories, str(path), regression))
+        stored = mapped.converted(place, name, lambda: convert(*read(files), target, categories, regression))
     else:
         given = in_memory(source)
         name = mapped.digest(settings, digest_of(given))
-        stored = mapped.converted(place, name, lambda: convert(given, target, categories, "table", regression))
+        stored = mapped.converted(
+            place,
+            name,
+            lambda: convert(given, Origin("table", [("table", len(given))]), target, categories, regression),
+        )
     x, y, meaning = mapped.unpacked(stored)
     codes = {meaning["columns"].index(column): len(values) for column, values in meaning["values"].items()}
     return Table(x, y, meaning["classes"], codes, meaning["columns"], meaning["values"])
@@ -109,7 +132,7 @@ def files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def read(files: list[Path]) -> pa.Table:
+def read(files: list[Path]) -> tuple[pa.Table, Origin]:
     """The tables in the files as one. Raises TrainableError, with the file, for one that cannot be read or differs."""
     tables = [read_file(file) for file in files]
     first = tables[0].schema.remove_metadata()
@@ -123,9 +146,11 @@ def read(files: list[Path]) -> pa.Table:
                     "the same columns and types"
                 )
     try:
-        return pa.concat_tables([other.select(first.names) for other in tables], promote_options="permissive")
+        whole = pa.concat_tables([other.select(first.names) for other in tables], promote_options="permissive")
     except pa.ArrowException as error:
         raise TrainableError(f"data: {files[0].parent}: its files are not one table: {error}") from None
+    origin = files[0] if len(files) == 1 else files[0].parent
+    return whole, Origin(str(origin), [(str(file), len(part)) for file, part in zip(files, tables, strict=True)])
 
 
 def kind(column: pa.DataType) -> str:
@@ -146,8 +171,11 @@ def read_file(path: Path) -> pa.Table:
         raise TrainableError(f"data: {path} cannot be read as {path.suffix}: {why}. Is it whole?") from None
 
 
-def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str, regression: bool = False) -> pa.Table:
+def convert(
+    read: pa.Table, origin: Origin, target: str, categories: tuple[str, ...], regression: bool = False
+) -> pa.Table:
     """Features and target as they are mapped: `x`, a list of floats a row, and `y`; what codes mean in the metadata."""
+    where = origin.name
     for name in (target, *categories):
         if name not in read.column_names:
             raise TrainableError(f"data: {where} has no column {name!r}, only {', '.join(read.column_names)}")
@@ -165,19 +193,21 @@ def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str
         if numbers:
             floats = column.cast(pa.float32(), safe=False)
         else:
+            if name not in categories:
+                check_text(column, name, origin)
             floats, values[name] = coded(column, name, where)
         found = floats.to_numpy(zero_copy_only=False).astype(np.float32)
         if numbers and not np.isfinite(found).all():
             row = int(np.flatnonzero(~np.isfinite(found))[0])
             raise TrainableError(
-                f"data: {where}: column {name!r} is {found[row]} in row {row} (from 0). Fill in or drop what is missing"
+                f"data: {where}: column {name!r} is {found[row]} in {origin.at(row)}. Fill in or drop what is missing"
             )
         features.append(found)
     x = np.stack(features, axis=1) if features else np.zeros((len(read), 0), np.float32)
     goal = read[target].combine_chunks()
     if goal.null_count:
         row = pc.index(pc.is_null(goal), True).as_py()
-        raise TrainableError(f"data: {where}: the target {target!r} is missing in row {row} (from 0). Drop such rows")
+        raise TrainableError(f"data: {where}: the target {target!r} is missing in {origin.at(row)}. Drop such rows")
     classes: list[str] | None = None
     if regression or pa.types.is_floating(goal.type) or pa.types.is_decimal(goal.type):
         if not is_number(goal.type):
@@ -186,13 +216,30 @@ def convert(read: pa.Table, target: str, categories: tuple[str, ...], where: str
         numbers = y.to_numpy(zero_copy_only=False)
         if not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-            why = f"is {numbers[row]} in row {row} (from 0). Drop such rows, or scale what is beyond float32"
+            why = f"is {numbers[row]} in {origin.at(row)}. Drop such rows, or scale what is beyond float32"
             raise TrainableError(f"data: {where}: the target {target!r} {why}")
     else:
         codes, classes = coded(goal, target, where)
         y = codes.cast(pa.int64())
     meaning = {"columns": columns, "values": values, "classes": classes}
     return mapped.packed(x, y, meaning)
+
+
+def check_text(column: pa.Array, name: str, origin: Origin) -> None:
+    """Raises TrainableError for a column of texts most of which are numbers: a marker such as `?` made it one."""
+    if kind(column.type) != "text":
+        return
+    known = pc.unique(column.drop_null()).to_pylist()
+    strange = [value for value in known if not NUMBER.fullmatch(value.strip())]
+    if strange and len(strange) < len(known) / 2:
+        row = pc.index(column, strange[0]).as_py()
+        raise TrainableError(
+            f"data: {origin.name}: column {name!r} is of numbers, but {strange[0]!r} in {origin.at(row)}. Fill in or "
+            f"drop what is missing, or give categories=({name!r},) where its values are codes"
+        )
+
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def is_number(kind: pa.DataType) -> bool:
