@@ -33,8 +33,8 @@ QUIET = {
 class Cluster:
     """The Ray that this process is connected to."""
 
-    nodes: tuple[dict[str, float], ...]
-    """`CPU` and `GPU` of each node that is alive."""
+    nodes: dict[str, dict[str, float]]
+    """`CPU` and `GPU` of each node that was there then, by Ray's id."""
     own: bool
     """Whether it was started here, and so is ended here."""
 
@@ -53,7 +53,9 @@ def connect() -> Cluster:
     """Connect to the job's cluster, the connected Ray, or a new one of this machine's CPUs and GPUs."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # a page of traceback for a lease that is mended in a second
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     own = False
     if not ray.is_initialized():
@@ -75,7 +77,13 @@ def connect() -> Cluster:
     if (own or in_job()) and threading.current_thread() is threading.main_thread():
         # Ray's own handler has the process aborted 3 s after a SIGTERM, in the middle of its orderly end.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    nodes = tuple(
-        {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU")} for node in ray.nodes() if node["Alive"]
-    )
-    return Cluster(nodes, own)
+    return Cluster(nodes_now(), own)
+
+
+def nodes_now() -> dict[str, dict[str, float]]:
+    """`CPU` and `GPU` of each node that is alive, by Ray's id."""
+    return {
+        node["NodeID"]: {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU")}
+        for node in ray.nodes()
+        if node["Alive"]
+    }

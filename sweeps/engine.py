@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from cluster.local import nodes_now
+from sweeps import requests
 from sweeps.errors import PlanError
 from sweeps.history import Record
+from sweeps.insight.memory import within
+from sweeps.journal import now
 from sweeps.lease import first_line
-from sweeps.plan import Node, make_plan, needs, render, slots_on
+from sweeps.plan import Node, fitting, make_plan, needs, render, slots_on
 from sweeps.retention import Keeper
 from sweeps.slots import Order
-from sweeps.space import Config
+from sweeps.space import Config, Space
 from sweeps.spec import SweepSpec
 from sweeps.storage import Folder
+
+LOOK_S = 2.0
+"""Between two looks at the cluster's nodes and at what `sweeps stop` asks."""
 
 
 @dataclass
@@ -32,10 +39,13 @@ class Engine:
     keeper: Keeper
     pool: Any
     pool_name: tuple[str, str]
-    nodes: tuple[Node, ...]
+    nodes: Mapping[str, Node]
+    """What there is to run on, by Ray's id of the node."""
     slots: int
     footprint: dict[str, Any]
     """What a trial of the baseline takes: rows, parameters, bytes; empty for a loop of the user's own."""
+    loop: Collection[str]
+    """The names of the hyperparameters that the platform's loop reads."""
     scratch: Path
     deadline: float | None = None
     """Unix seconds at which the budget's wall time is spent."""
@@ -43,6 +53,9 @@ class Engine:
     """Called after each trial's end is written."""
     note: Callable[[str], None] = lambda text: None
     """Tells the person who watches."""
+    asked: set[str] = field(default_factory=set)
+    """Trials that `sweeps stop` named, or the whole sweep."""
+    _next_look: float = 0.0
 
     def foretell(self, seconds_per_epoch: float, basis: str) -> None:
         """Make the plan again with a time that was measured, write it and show it."""
@@ -59,16 +72,47 @@ class Engine:
 
         No trial may hold a slot.
         """
-        before = needs(self.spec, self.nodes, self.footprint)
+        before = needs(self.spec, self.nodes.values(), self.footprint)
         self.footprint |= {"peak_bytes": peak_bytes, "device_bytes": device_bytes}
-        now = needs(self.spec, self.nodes, self.footprint)
+        now = needs(self.spec, self.nodes.values(), self.footprint)
         if now == before:
             return
         self.footprint["gpus"] = now["gpus"]
-        self.slots = slots_on(self.nodes, self.spec, now)
+        self.slots = slots_on(self.nodes.values(), self.spec, now)
         ray.get(self.pool.renew.remote(self.slots, now))
         each = f"{peak_bytes / 2**20:,.0f} of {device_bytes / 2**20:,.0f} MiB"
         self.note(f"a trial takes {each}: {now['gpus']:g} of a GPU each, {self.slots} trials at a time")
+
+    def within_memory(self, config: Config, space: Space) -> Config:
+        """The config, with a smaller batch where the same model is known to have no memory for its own."""
+        return within(config, space, self.record.history, self.loop)
+
+    def look_around(self) -> None:
+        """What the driver sees to beside the trials, at most once in so many seconds: nodes that came or went, and what
+        `sweeps stop` asked for."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        self._follow(nodes_now())
+        self.asked |= requests.taken(self.folder)
+
+    def _follow(self, nodes: Mapping[str, Node]) -> None:
+        """Fit the pool to the nodes that there are now."""
+        if nodes.keys() == self.nodes.keys():
+            return
+        came, left = len(nodes.keys() - self.nodes.keys()), len(self.nodes.keys() - nodes.keys())
+        self.nodes = nodes
+        room = fitting(nodes.values(), needs(self.spec, nodes.values(), self.footprint))
+        self.slots = min(room, self.spec.resources.concurrency or room)
+        ray.get(self.pool.follow.remote(self.slots, frozenset(nodes)))
+        self.record.write("pool", slots=self.slots, nodes=len(nodes), came=came, left=left)
+        changes = " and ".join(f"{count} {what}" for count, what in ((came, "joined"), (left, "left")) if count)
+        room_now = (
+            f"{self.slots} trial{'s' * (self.slots > 1)} at a time"
+            if self.slots
+            else "no room for a trial: waiting for a node"
+        )
+        self.note(f"nodes: {changes}; {room_now}")
 
     def call(self, name: str, order: Order) -> dict[str, Any]:
         """Have a free slot carry out a command; a slot that is lost over it is an answer with a `failure` too."""
@@ -80,7 +124,9 @@ class Engine:
 
     def spent(self) -> str:
         """Which part of the budget is used up, as a sentence; empty while there is some left."""
-        if self.deadline is not None and time.time() >= self.deadline:
+        if requests.WHOLE in self.asked:
+            return "stopped by `sweeps stop`"
+        if self.deadline is not None and now() >= self.deadline:
             return f"the budget of {self.spec.budget.hours:g} hours is spent"
         limit = self.spec.budget.gpu_hours
         if limit is not None and self.record.history.gpu_hours >= limit:

@@ -15,7 +15,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps.errors import JournalError, SpecError
-from sweeps.journal import FORMAT, Journal, Line, read
+from sweeps.journal import FORMAT, Journal, Line, now, read
 from sweeps.space import Change, Config, Space
 from sweeps.spec import SweepSpec
 from sweeps.storage import Folder
@@ -346,6 +346,8 @@ class Record:
         except BaseException:
             self.journal.close()
             raise
+        if self.history.drivers:  # what happened later is stamped later
+            self.journal.ahead = max(0.0, self.history.drivers[-1].last - now())
         self.lock = RLock()
 
     def write(self, kind: str, **fields: Any) -> Line:

@@ -4,11 +4,12 @@ MLflow, the live view, the report and diagnosis read it; none reads another. A l
 seconds, and is never changed once written. Kinds and what they carry besides:
 
     sweep      format, name, spec, generation, git, versions, hardware, began, warm_start  a driver starts, or goes on
+    pool       slots, nodes, came, left                                     nodes joined or left the cluster
     plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring
     phase      phase, phase_kind, space, changes, comparison, trials        a phase begins with this space, and why
     trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
     report     trial, attempt, epoch, metrics, checkpoint, seconds, slot    an epoch ended
-    decision   trial, epoch, rung, value, cutoff, decision                  a scheduler judged a trial at a rung
+    decision   trial, epoch, rung, value, cutoff, decision, unstopped       a scheduler judged a trial at a rung
     failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
     finding    finding, severity, message, evidence                         something a person should know
     test       phase, arms                                                  the test split is about to be read
@@ -40,12 +41,20 @@ from sweeps.storage import Folder, RemotePath, files, first_words, lock_file, pe
 Line = dict[str, Any]
 FORMAT = 1
 """Of the lines, as each driver writes it first; raised when an older version's could be misread."""
-SYNCED = frozenset({"sweep", "plan", "phase", "decision", "failure", "test", "verdict", "end"})
+SYNCED = frozenset({"sweep", "pool", "plan", "phase", "decision", "failure", "test", "verdict", "end"})
 """Kinds that are on a local disk before the driver goes on; reports and trials follow with the next of them."""
 AWAITED = frozenset({"sweep", "plan", "phase", "test", "verdict"})
 """Kinds that are stored before the driver goes on in any storage; what was written before them is then, too."""
 READERS = 16
 """So many objects of a journal are fetched at once."""
+
+
+_BEGAN = time.time() - time.monotonic()
+
+
+def now() -> float:
+    """Unix seconds that never go back in this process, whatever is done to the machine's clock meanwhile."""
+    return _BEGAN + time.monotonic()
 
 
 class Journal:
@@ -60,10 +69,12 @@ class Journal:
             os.close(self._lock)  # else a second try would find this process at work
             raise
         self.generation = self._pen.generation
+        self.ahead = 0.0
+        """Seconds by which this journal's stamps are ahead of the clock, whose earlier drivers' was ahead of ours."""
 
     def append(self, kind: str, **fields: Any) -> Line:
         """Write one line and return it. Raises JournalError when the storage refuses it, or another driver has it."""
-        line: Line = {"kind": kind, "at": time.time(), **fields}
+        line: Line = {"kind": kind, "at": now() + self.ahead, **fields}
         raw = json.dumps(finite(line), allow_nan=False, separators=(",", ":")).encode() + b"\n"
         self._pen.write(raw, kind in SYNCED, kind in AWAITED)
         return line

@@ -19,13 +19,14 @@ from ray.exceptions import GetTimeoutError, RayError
 from sweeps.journal import finite
 from sweeps.slots import Answer, Order
 
-FIRST_STEP_S = 1800.0
-"""The first epoch after a start may load data and compile: its deadline is generous."""
-LEAST_DEADLINE_S = 60.0
 LONGEST_EPOCHS = 5
-"""A later epoch may take five times the trial's longest so far, and at least a minute."""
+"""An epoch may take so many times the trial's longest so far, and no less than the least deadline."""
 MAX_LOSSES = 3
 """A trial that lost this many slots is FAILED: it is likely the one that kills them."""
+
+
+class WorkerLost(Exception):
+    """One of the slot's workers is gone, and the others cannot go on without it."""
 
 
 class Lease(tune.Trainable):  # type: ignore[misc]
@@ -42,6 +43,9 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.order = Order(**config["order"])
         self.metric: str = config["metric"]
         self.pool_name: tuple[str, str] = tuple(config["pool"])
+        self.report_every: float = config["report_every"]
+        self.first_deadline: float = config["first_deadline"]
+        self.least_deadline: float = config["least_deadline"]
         self.epoch = self.order.told
         self.slot: Any = None
         self.longest = 0.0
@@ -53,71 +57,76 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         """Metrics of epochs trained again in this step."""
 
     def step(self) -> dict[str, Any]:
-        """One epoch of the trial: `epoch`, `value` (the sweep's metric, when finite), the report as JSON."""
+        """Some epochs of the trial: the last one's `epoch` and `value` (the sweep's metric), the reports as JSON."""
         pool = ray.get_actor(*self.pool_name)
         self.lost, self.repeated = [], {}
         while True:
             try:
-                report = self._advance(pool)
+                answer = self._advance(pool)
                 break
             except GetTimeoutError:
-                self._lose("SlotLost", f"the slot did not answer within {self._deadline():.0f} s")
-            except RayError as error:
-                self._lose("SlotLost", f"the slot was lost: {first_line(error)}")
+                message = f"the slot did not answer within {self._deadline():.0f} s"
+            except (RayError, WorkerLost) as error:
+                message = f"the slot was lost: {first_line(error)}"
             self.slot = None
-            ray.get(pool.replace.remote(self.order.holder))
-            self.losses.append(self.lost[-1]["message"])
+            if ray.get(pool.replace.remote(self.order.holder)):  # which is nothing that the trial did
+                self._lose("node", "NodeLost", "the slot's node was lost")
+                continue
+            self._lose("lost", "SlotLost", message)
+            self.losses.append(message)
             if len(self.losses) >= MAX_LOSSES:
                 failure = {"kind": "lost", "error": "SlotLost", "message": "; ".join(self.losses), "traceback": ""}
-                report = {
-                    "epoch": self.epoch,
-                    "metrics": {},
-                    "done": True,
-                    "failure": failure,
-                    "checkpoint": None,
-                    "slot": 0,
-                }
+                answer = {"reports": [], "done": True, "failure": failure, "slot": 0}
                 break
-        report["seconds"] = self.seconds
-        self.seconds = 0.0
-        self.epoch = report["epoch"]
-        if report["checkpoint"]:
-            self.order = replace(self.order, resume=report["checkpoint"])
+        reports = answer["reports"]
+        if reports:
+            self.epoch = reports[-1]["epoch"]
+            self.seconds -= sum(report["seconds"] for report in reports)
+            if answer["failure"] is None:  # which has them otherwise
+                reports[0]["seconds"] += self.seconds  # the start, what was trained again, the way
+                self.seconds = 0.0
+            if reports[-1]["checkpoint"]:
+                self.order = replace(self.order, resume=reports[-1]["checkpoint"])
+        told = {name: answer[name] for name in ("reports", "done", "failure", "slot")}
         result = {
             "epoch": self.epoch,
-            "report": json.dumps(finite(report)),
-            "lost": json.dumps(self.lost),
-            "repeated": json.dumps(finite(self.repeated)),
-            "done": report["done"],
+            "told": json.dumps(finite({**told, "seconds": self.seconds, "lost": self.lost, "repeated": self.repeated})),
+            "done": answer["done"],
         }
-        if report["failure"] is None and self.metric in report["metrics"]:
-            result["value"] = report["metrics"][self.metric]
+        self.seconds = 0.0
+        if answer["failure"] is None and reports and self.metric in reports[-1]["metrics"]:
+            result["value"] = reports[-1]["metrics"][self.metric]
         return result
 
     def _advance(self, pool: Any) -> Answer:
-        """The next epoch that was not told yet, on a slot taken and started if need be."""
+        """The next epochs that were not told yet, on a slot taken and started if need be."""
         if self.slot is None:
             self.slot = ray.get(pool.acquire.remote(self.order.holder))
             self.longest = 0.0
-            answer = self._command("start", replace(self.order, told=self.epoch), timeout=FIRST_STEP_S)
+            answer = self._command("start", replace(self.order, told=self.epoch), timeout=self.first_deadline)
             if answer["failure"]:
                 return answer
             if answer["torn"]:
-                self._lose("CheckpointError", f"it begins afresh: {answer['torn']}")
+                self._lose("lost", "CheckpointError", f"it begins afresh: {answer['torn']}")
         while True:
-            answer = self._command("next", timeout=self._deadline())
-            self.longest = max(self.longest, answer["seconds"])
-            if answer["failure"] or answer["done"] or answer["epoch"] > self.epoch:
+            answer = self._command("next", self.report_every, timeout=self._deadline())
+            self.longest = max([self.longest, *(report["seconds"] for report in answer["reports"])])
+            again = [report for report in answer["reports"] if report["epoch"] <= self.epoch]
+            self.repeated |= {report["epoch"]: report["metrics"] for report in again}
+            answer["reports"] = answer["reports"][len(again) :]
+            if answer["failure"] or answer["done"] or answer["reports"]:
                 return answer
-            self.repeated[answer["epoch"]] = answer["metrics"]
 
-    def _lose(self, error: str, message: str) -> None:
+    def _lose(self, kind: str, error: str, message: str) -> None:
         """Note a loss for the journal, with the work that it cost."""
-        self.lost.append({"kind": "lost", "error": error, "message": message, "seconds": self.seconds})
+        self.lost.append({"kind": kind, "error": error, "message": message, "seconds": self.seconds})
         self.seconds = 0.0
 
     def _command(self, name: str, *arguments: Any, timeout: float) -> Answer:
-        """Have the slot carry out a command; its time counts, also when the slot is lost over it."""
+        """Have the slot carry out a command; its time counts, also when the slot is lost over it.
+
+        Raises RayError for a slot that is lost or late, WorkerLost for one that has lost one of its workers.
+        """
         began = time.perf_counter()
         try:
             answer: Answer = ray.get(self.slot.command.remote(name, *arguments), timeout=timeout)
@@ -125,10 +134,14 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             self.seconds += time.perf_counter() - began
             raise
         self.seconds += answer["seconds"]
+        if answer["failure"] and answer["failure"]["kind"] == "lost":
+            raise WorkerLost(answer["failure"]["message"])
         return answer
 
     def _deadline(self) -> float:
-        return max(LEAST_DEADLINE_S, LONGEST_EPOCHS * self.longest) if self.longest else FIRST_STEP_S
+        if not self.longest:
+            return self.first_deadline
+        return self.report_every + max(self.least_deadline, LONGEST_EPOCHS * self.longest)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Tune asks at a trial's end; our checkpoints are in the sweep's storage."""
@@ -137,6 +150,6 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         """See `save_checkpoint`."""
 
 
-def first_line(error: RayError) -> str:
+def first_line(error: Exception) -> str:
     """What Ray says of a lost actor, without its page of identifiers; of an error within it the cause."""
     return str(getattr(error, "cause", None) or error).strip().splitlines()[0]

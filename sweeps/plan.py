@@ -8,7 +8,7 @@ refused here, with the numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -78,7 +78,7 @@ class Plan:
         return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
 
 
-def needs(spec: SweepSpec, nodes: Sequence[Node], footprint: Mapping[str, Any] | None = None) -> dict[str, float]:
+def needs(spec: SweepSpec, nodes: Collection[Node], footprint: Mapping[str, Any] | None = None) -> dict[str, float]:
     """What one trial takes: `workers`, and the `cpus` and `gpus` of each.
 
     The footprint has what was measured: `peak_bytes` of the baseline's trial, on a device of `device_bytes`.
@@ -100,19 +100,14 @@ def needs(spec: SweepSpec, nodes: Sequence[Node], footprint: Mapping[str, Any] |
     return {"workers": spec.resources.workers, "cpus": spec.resources.cpus_per_worker, "gpus": asked}
 
 
-def slots_on(nodes: Sequence[Node], spec: SweepSpec, need: Mapping[str, float]) -> int:
+def slots_on(nodes: Collection[Node], spec: SweepSpec, need: Mapping[str, float]) -> int:
     """How many trials run at a time on these nodes. Raises PlanError when none, or fewer than asked for, fit."""
     cpus, gpus = need["cpus"] * need["workers"], need["gpus"] * need["workers"]
-
-    def on(node: Node) -> int:
-        by_cpu = math.floor(node.get("CPU", 0) / cpus + 1e-9)
-        return min(by_cpu, math.floor(node.get("GPU", 0) / gpus + 1e-9)) if gpus else by_cpu
-
-    fit = sum(map(on, nodes))
-    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
+    fit = fitting(nodes, need)
+    largest: Node = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
     if fit == 0:
         raise PlanError(
-            f"resources: a trial takes {amount(cpus, gpus)} on one node; the largest of {len(nodes)} nodes has "
+            f"resources: a trial takes {taken(need)}; the largest of {len(nodes)} nodes has "
             f"{amount(largest.get('CPU', 0), largest.get('GPU', 0))}.\n"
             "  Lower workers, cpus_per_worker or gpus_per_worker."
         )
@@ -126,6 +121,22 @@ def slots_on(nodes: Sequence[Node], spec: SweepSpec, need: Mapping[str, float]) 
             f"on {len(nodes)} nodes).\n  Write concurrency: {fit}, or leave it out."
         )
     return min(asked or fit, fit)
+
+
+def fitting(nodes: Collection[Node], need: Mapping[str, float]) -> int:
+    """How many trials fit at a time. The workers of one are on one node where there is room, else on several."""
+
+    def workers_on(node: Node) -> int:
+        by_cpu = math.floor(node.get("CPU", 0) / need["cpus"] + 1e-9)
+        return min(by_cpu, math.floor(node.get("GPU", 0) / need["gpus"] + 1e-9)) if need["gpus"] else by_cpu
+
+    return sum(map(workers_on, nodes)) // int(need["workers"])
+
+
+def taken(need: Mapping[str, float]) -> str:
+    """`1 CPU and 1 GPU on one node`, or `4 workers with 1 CPU and 1 GPU each`."""
+    each = amount(need["cpus"], need["gpus"])
+    return f"{each} on one node" if need["workers"] == 1 else f"{need['workers']:g} workers with {each} each"
 
 
 def amount(cpus: float, gpus: float) -> str:
@@ -240,8 +251,10 @@ def confirm_epochs(spec: SweepSpec, phase: Confirm) -> int:
 def expected_epochs(phase: SearchPhase, trials: int) -> float:
     """Epochs in all when each rung lets one trial in `reduction_factor` go on."""
     factor = phase.reduction_factor or 1.0
+    whole = trials * phase.unstopped_share
     ends = [0.0, *rungs(phase.epochs, phase.min_epochs, phase.reduction_factor), float(phase.epochs)]
-    return sum(trials / factor**k * (end - start) for k, (start, end) in enumerate(pairwise(ends)))
+    judged = sum((trials - whole) / factor**k * (end - start) for k, (start, end) in enumerate(pairwise(ends)))
+    return judged + whole * phase.epochs
 
 
 def cheapest(spec: SweepSpec) -> dict[str, Any]:

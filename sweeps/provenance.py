@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,7 @@ from typing import Any
 
 from cluster.local import Cluster
 from sweeps.history import Record
-from sweeps.journal import FORMAT
+from sweeps.journal import FORMAT, now
 from sweeps.spec import SweepSpec
 from sweeps.warm_start import Origin
 
@@ -29,11 +28,12 @@ def header(
         generation=record.journal.generation, git=git_state(), versions=dict(versions(packages)),
         warm_start=[asdict(origin) for origin in origins],
         hardware={
-            "cpus": sum(node["CPU"] for node in cluster.nodes), "gpus": sum(node["GPU"] for node in cluster.nodes),
+            "cpus": sum(node["CPU"] for node in cluster.nodes.values()),
+            "gpus": sum(node["GPU"] for node in cluster.nodes.values()),
             "nodes": len(cluster.nodes), "slots": slots, "machine": platform.machine(),
             "python": platform.python_version(),
         },
-        began=began, ready=time.time(),
+        began=began, ready=now(),
     )  # fmt: skip
 
 

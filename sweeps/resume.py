@@ -8,7 +8,9 @@ from __future__ import annotations
 from sweeps.errors import UsageError
 from sweeps.spec import Grid, SearchPhase, SweepSpec
 
-MAY_CHANGE = frozenset({"budget", "resources", "tracking", "keep_checkpoints", "checkpoint_every", "storage"})
+MAY_CHANGE = frozenset(
+    {"budget", "resources", "tracking", "keep_checkpoints", "checkpoint_every", "report_every", "storage"}
+)
 """What of a spec may differ when a sweep is resumed: nothing that a result depends on. It stays in its storage."""
 
 

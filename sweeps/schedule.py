@@ -19,7 +19,8 @@ from sweeps.search import Scratch
 from sweeps.spec import rungs
 
 Decided = Callable[[str, dict[str, Any]], None]
-"""Told of each decision: our trial id, and `epoch`, `rung`, `value`, `cutoff`, `decision`."""
+"""Told of each decision: our trial id, and `epoch`, `rung`, `value`, `cutoff`, `decision`; `unstopped` of a trial that
+goes on though the others would have been stopped."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,23 @@ class Ours:
 class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
     """Asynchronous successive halving over `epoch`, with every decision told, its rung and its cutoff."""
 
-    def __init__(self, mode: str, epochs: int, min_epochs: int, reduction_factor: float, decided: Decided) -> None:
+    def __init__(
+        self,
+        mode: str,
+        epochs: int,
+        min_epochs: int,
+        reduction_factor: float,
+        decided: Decided,
+        unstopped_share: float = 0.0,
+    ) -> None:
+        """`decided` is told of each decision; of the trials `unstopped_share` go on whatever is decided."""
         super().__init__(
             time_attr="epoch", metric="value", mode=mode, max_t=epochs, grace_period=min_epochs,
             reduction_factor=reduction_factor,
         )  # fmt: skip
         self.sign = 1.0 if mode == "max" else -1.0
         self.epochs, self.factor, self.decided = epochs, reduction_factor, decided
+        self.unstopped_share = unstopped_share
         self.rungs: list[tuple[float, dict[str, float]]] = [
             (rung, {}) for rung in rungs(epochs, min_epochs, reduction_factor)
         ]
@@ -54,7 +65,9 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
             return str(TrialScheduler.CONTINUE)
         action: str = super().on_trial_result(tune_controller, known, result)
         if result["epoch"] < self.epochs:
-            self._tell(known.trial_id, result["epoch"], result["value"], action)
+            spared = action == TrialScheduler.STOP and unstopped(known.trial_id, self.unstopped_share)
+            action = str(TrialScheduler.CONTINUE) if spared else action
+            self._tell(known.trial_id, result["epoch"], result["value"], action, spared)
         return action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -66,7 +79,7 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
             self.live.discard(known.trial_id)
             super().on_trial_remove(tune_controller, known)
 
-    def _tell(self, trial: str, epoch: int, value: float, action: str) -> None:
+    def _tell(self, trial: str, epoch: int, value: float, action: str, spared: bool) -> None:
         """Keep what came to each rung beside Ray's own books, to say which cutoff a decision rests on."""
         for rung, values in reversed(self.rungs):
             if epoch < rung or trial in values:
@@ -74,8 +87,17 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
             percentile = (1 - 1 / self.factor) * 100
             cutoff = self.sign * float(np.nanpercentile(list(values.values()), percentile)) if values else None
             values[trial] = self.sign * value
-            self.decided(trial, {"epoch": epoch, "rung": rung, "value": value, "cutoff": cutoff, "decision": action})
+            told = {"epoch": epoch, "rung": rung, "value": value, "cutoff": cutoff, "decision": action}
+            self.decided(trial, {**told, **({"unstopped": True} if spared else {})})
             return
+
+
+def unstopped(trial: str, share: float) -> bool:
+    """Whether the trial of that name is one of the share that is never stopped: evenly spread over the phase."""
+    if not share:
+        return False
+    number = int(trial.rpartition("-")[2])
+    return math.floor((number + 1) * share + 1e-9) > math.floor(number * share + 1e-9)
 
 
 def rebuild(judge: TrialScheduler, trials: Sequence[TrialHistory], metric: str) -> None:
@@ -94,12 +116,17 @@ def rebuild(judge: TrialScheduler, trials: Sequence[TrialHistory], metric: str) 
 
 
 def scheduler(
-    mode: str, epochs: int, min_epochs: int, reduction_factor: float | None, decided: Decided
+    mode: str,
+    epochs: int,
+    min_epochs: int,
+    reduction_factor: float | None,
+    decided: Decided,
+    unstopped_share: float = 0.0,
 ) -> TrialScheduler:
     """ASHA, or first-in-first-out where nothing is to be stopped or there is no rung before the last epoch."""
     if reduction_factor is None or not rungs(epochs, min_epochs, reduction_factor):
         return FIFOScheduler()
-    return Asha(mode, epochs, min_epochs, reduction_factor, decided)
+    return Asha(mode, epochs, min_epochs, reduction_factor, decided, unstopped_share)
 
 
 def ours(trial: Any) -> Ours:

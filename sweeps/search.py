@@ -6,6 +6,7 @@ same seed proposes the same again. None waits: there is always a next trial whil
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -125,19 +126,26 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
         fidelity: Mapping[str, Any],
         common: Mapping[str, Any],
         begin: Callable[[Order, str], None],
-        checkpoints: Sequence[float],
+        saving: Mapping[str, Any],
+        limit: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        """`begin(order, role)` is called as each trial is handed out; `common` goes into every lease's config."""
+        """No more than `limit()` trials are at work at a time. `begin(order, role)` is called as each trial is handed
+        out; `common` goes into every lease's config, `saving` into every order: when it is checkpointed.
+        """
         super().__init__(metric="value", mode="max")
         self.phase, self.count, self.propose = phase, count, propose
         self.fidelity, self.common, self.begin = fidelity, common, begin
-        self.checkpoints = tuple(checkpoints)
+        self.saving, self.limit = saving, limit
         self.number = 0
         self.live: set[str] = set()
+        self.paused: set[str] = set()
+        """Those of the live ones that hold no slot."""
         self.roles: dict[str, str] = {}
         self.again: deque[Order] = deque()
 
     def suggest(self, trial_id: str) -> Any:
+        if len(self.live - self.paused) >= self.limit():
+            return None
         if self.again:
             order = self.again.popleft()
         elif self.number < self.count:
@@ -147,7 +155,7 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
                 attempt=1,
                 config=proposal.config,
                 fidelity={**self.fidelity, "seed": proposal.seed},
-                checkpoints=self.checkpoints,
+                **self.saving,
             )
             self.roles[order.trial] = proposal.role
             self.number += 1
@@ -168,6 +176,7 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.live.discard(trial_id)
+        self.paused.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal is the record."""

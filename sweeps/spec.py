@@ -90,6 +90,9 @@ class SearchPhase(Model):
     """No trial is stopped before this epoch, the first rung (ASHA's grace period)."""
     reduction_factor: float | None = Field(default=3, gt=1)
     """At each rung about one trial in this many goes on; null: every trial runs all its epochs."""
+    unstopped_share: float = Field(default=0.0, ge=0, le=0.25)
+    """Share of the trials that are judged like the others and never stopped, to learn what stopping costs: 0.125 is one
+    in eight."""
 
 
 class Explore(SearchPhase):
@@ -153,7 +156,8 @@ class Resources(Model):
     """What one trial takes, and how many run at a time."""
 
     workers: int = Field(default=1, gt=0)
-    """Processes of one trial, all on one node; `batch_size` stays what all of them take together."""
+    """Processes of one trial, on one node where there is room, else on several; `batch_size` stays what all of them
+    take together."""
     parallelism: Literal["ddp", "fsdp"] = "ddp"
     """Of several workers: `ddp` gives each the whole model; `fsdp` a share of its parameters, gradients and optimizer
     state, for a model that is too large for one device."""
@@ -212,8 +216,11 @@ class SweepSpec(Model):
     """Where sweeps keep their folders: a local folder, or a URI of any file system of pyarrow (`s3://bucket/sweeps`)."""
     tracking: Annotated[str | None, BeforeValidator(_tracking)] = None
     """MLflow tracking URI; null: an sqlite file in the sweep's folder, or under ./runs for a remote storage."""
-    checkpoint_every: int = Field(default=1, gt=0)
-    """Epochs between checkpoints; a rung, where a trial may be stopped, and the last epoch always have one."""
+    checkpoint_every: int | None = Field(default=None, gt=0)
+    """Epochs between checkpoints; null: by time, ten seconds. A rung, where a trial may be stopped, and the last epoch
+    always have one."""
+    report_every: float = Field(default=1.0, ge=0)
+    """Seconds: reports of shorter epochs travel together. No trial passes a rung or a checkpoint with one untold."""
     keep_checkpoints: int = Field(default=3, gt=0)
     """Checkpoints kept of the sweep's best ended trials, one each; confirm keeps its own until the verdict besides."""
     seed: int = Field(default=0, ge=0, lt=2**62)

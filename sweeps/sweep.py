@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import ray
 
 from cluster.local import connect, in_job
-from sweeps import tracking, warm_start
+from sweeps import requests, tracking, warm_start
 from sweeps.engine import Engine
 from sweeps.errors import StorageError, SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import best_trial
+from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
 from sweeps.phases import confirm, explore, grid, preflight, refine
 from sweeps.plan import (
@@ -187,7 +187,7 @@ class Sweep:
         storage = storage_folder(self.spec.storage)
         if in_job() and isinstance(storage, Path) and not Path(self.spec.storage).is_absolute():
             say(out, f"storage: {storage} goes away with the job's files; give an absolute --storage that lasts.")
-        began = began or time.time()
+        began = began or now()
         with (
             new_folder(storage, self.spec.name) as folder,
             warm_start.resolved(self.spec, folder, partial(say, out)) as (spec, origins),
@@ -228,7 +228,7 @@ class Sweep:
         record = Record(folder)
         try:
             origins = warm_start.origins_of(record.history)
-            return self._drive(spec, out, began or time.time(), folder, origins, record)
+            return self._drive(spec, out, began or now(), folder, origins, record)
         finally:
             record.close()
 
@@ -248,15 +248,16 @@ class Sweep:
         cluster = connect()
         try:
             measured = record.history.measured if record else {}
-            need = needs(spec, cluster.nodes, measured)
-            slots = slots_on(cluster.nodes, spec, need)
+            need = needs(spec, cluster.nodes.values(), measured)
+            slots = slots_on(cluster.nodes.values(), spec, need)
             make_plan(spec, slots)  # refuses what cannot fit
             say(out, f"Ray is up; starting {slots} slots …")
             with (
                 tempfile.TemporaryDirectory() as scratch,
                 pool_of(spec, slots, need, folder, scratch) as (pool, pool_name),
             ):
-                baseline = baseline_of(spec, standard_hyperparameters(pool))
+                standard = standard_hyperparameters(pool)
+                baseline = baseline_of(spec, standard)
                 say(out, "the first slot is up; building the baseline's data and model …")
                 footprint = inspect_trainable(spec, baseline, pool)
                 device_bytes = footprint.pop("device_bytes", 0)
@@ -279,6 +280,7 @@ class Sweep:
                 say(out, f"sweep in {folder}\n{render(plan, spec)}")
                 keeper = Keeper(record)
                 keeper.clean()
+                requests.taken(folder)  # what was asked of an earlier driver
                 engine = Engine(
                     spec,
                     baseline,
@@ -290,6 +292,7 @@ class Sweep:
                     cluster.nodes,
                     slots,
                     footprint,
+                    frozenset(standard),
                     Path(scratch),
                 )
                 if measured:  # on another machine another share
@@ -371,7 +374,7 @@ def replan(engine: Engine) -> None:
 
 def split(history: History, slots: int) -> dict[str, float]:
     """How the wall time of all drivers divides: start-up until the slots are ready, training in them, the rest."""
-    wall = time.time() - history.drivers[-1].last + sum(driver.last - driver.began for driver in history.drivers)
+    wall = max(0.0, now() - history.drivers[-1].last) + sum(driver.last - driver.began for driver in history.drivers)
     startup = sum(driver.ready - driver.began for driver in history.drivers)
     training = history.seconds / slots
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,12 @@ ATTEMPTS = 2
 """A trial that raises is tried this often before it is FAILED."""
 ALIKE = 3
 """So many first trials that fail alike halt the sweep."""
+FIRST_DEADLINE_S = 1800.0
+"""For the first epoch after a start, which may load data and compile."""
+LEAST_DEADLINE_S = 60.0
+"""For any later one; see the lease."""
+CHECKPOINT_S = 10.0
+"""Between checkpoints, where the spec does not give epochs: what a lost slot costs at most, beside its start."""
 LEASE_LOSSES = 6
 """A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
 
@@ -43,6 +49,7 @@ def run_phase(
     fidelity: Mapping[str, Any],
     min_epochs: int = 1,
     reduction_factor: float | None = None,
+    unstopped_share: float = 0.0,
 ) -> None:
     """Run a phase, whose start the journal has already, until it has `count` trials and each has ended.
 
@@ -53,15 +60,24 @@ def run_phase(
     events = Events(engine, phase)
     epochs = fidelity["epochs"]
     stops = rungs(epochs, min_epochs, reduction_factor)
-    checkpoints = sorted({*range(0, epochs, engine.spec.checkpoint_every), *stops})  # who is stopped can be loaded
-    common = {"metric": engine.spec.metric, "pool": engine.pool_name}
-    searcher = PhaseSearcher(phase, count, propose, fidelity, common, events.begin, checkpoints)
-    events.retry = searcher.retry
-    judge: TrialScheduler = scheduler(engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided)
+    every = engine.spec.checkpoint_every
+    saving = {
+        "checkpoints": tuple(sorted({*(range(0, epochs, every) if every else ()), *stops})),  # who is stopped has one
+        "checkpoint_s": math.inf if every else CHECKPOINT_S,
+    }
+    common = {
+        "metric": engine.spec.metric, "pool": engine.pool_name, "report_every": engine.spec.report_every,
+        "first_deadline": FIRST_DEADLINE_S, "least_deadline": LEAST_DEADLINE_S,
+    }  # fmt: skip
+    searcher = PhaseSearcher(phase, count, propose, fidelity, common, events.begin, saving, limit=lambda: engine.slots)
+    events.retry, events.paused = searcher.retry, searcher.paused
+    judge: TrialScheduler = scheduler(
+        engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided, unstopped_share
+    )
     rebuild(judge, earlier, engine.spec.metric)
     searcher.resume({trial.trial: trial.role for trial in earlier})
     for trial in earlier:
-        events.settle(trial, searcher.checkpoints)
+        events.settle(trial, saving)
     if searcher.number >= count and not searcher.again:
         if engine.record.history.phases[phase].status != "FINISHED":
             close_phase(engine, phase, "FINISHED", "all trials")
@@ -73,7 +89,6 @@ def run_phase(
             search_alg=searcher,
             scheduler=judge,
             num_samples=-1,
-            max_concurrent_trials=engine.slots,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -132,6 +147,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.problem: SweepsError | None = None
         self.last: dict[str, dict[str, Any]] = {}
         self.judged: dict[str, dict[str, Any]] = {}
+        self.paused: set[str] = set()
+        """Tune's ids of the trials that the scheduler has paused; their slots are free."""
         self.untold: set[str] = set()
         """Trials whose newest decision is not in the journal yet."""
         self.recovered: dict[str, int] = {}
@@ -147,7 +164,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             fidelity=order.fidelity,
         )  # fmt: skip
 
-    def settle(self, trial: TrialHistory, checkpoints: Sequence[float]) -> None:
+    def settle(self, trial: TrialHistory, saving: Mapping[str, Any]) -> None:
         """Take up a trial of an earlier driver: write what that driver still knew of it, and have it go on.
 
         The reports are in the journal, but the driver may have died before it wrote what followed from the last one.
@@ -162,11 +179,11 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.judged.pop(trial.trial, None)
             return
         order = Order(
-            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.checkpoint, tuple(checkpoints), trial.told
+            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.checkpoint, told=trial.told, **saving
         )  # fmt: skip
         failure = failed(trial)
         self.last[order.holder] = {
-            "epoch": trial.told, "failure": failure, "done": bool(failure) or trial.told >= trial.fidelity["epochs"],
+            "failure": failure, "done": bool(failure) or trial.told >= trial.fidelity["epochs"],
         }  # fmt: skip
         status, reason = self._outcome(order)
         if status == "RETRY":
@@ -185,35 +202,43 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         order = Order(**trial.config["order"])
-        report = json.loads(result["report"])
+        told = json.loads(result["told"])
+        failure = told["failure"]
         history = self.record.history.trials[order.trial]
-        for loss in json.loads(result["lost"]):
+        for loss in told["lost"]:
             self._failure(order, loss, loss["seconds"])
-        self._compare(history, json.loads(result["repeated"]))
-        new = bool(report["metrics"]) and report["epoch"] > history.told
-        if new:
-            fields = {key: report[key] for key in ("epoch", "metrics", "checkpoint", "seconds", "slot")}
-            self.record.write("report", trial=order.trial, attempt=order.attempt, **fields)
+        self._compare(history, told["repeated"])
+        for report in told["reports"]:
+            self.record.write("report", trial=order.trial, attempt=order.attempt, slot=told["slot"], **report)
             self.engine.keeper.reported(history)
-            if report["failure"] is None and self.engine.spec.metric not in report["metrics"]:
+            if failure is None and self.engine.spec.metric not in report["metrics"]:
                 self.problem = unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
         if order.trial in self.untold:
             self.untold.remove(order.trial)
             self.record.write("decision", trial=order.trial, **self.judged[order.trial])
-        self.last[order.holder] = report
-        if not new and not report["failure"]:
-            self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + report["seconds"]
-        if report["failure"]:
-            self._failure(order, report["failure"], 0.0 if new else report["seconds"])
-            if report["failure"]["kind"] == "storage":
-                told = f"storage: {self.engine.folder}: {report['failure']['message']}."
-                self.problem = StorageError(f"{told} Free space or mend it, then `sweeps resume`.")
-            if report["failure"]["kind"] == "error" and order.attempt < ATTEMPTS:
+        self.last[order.holder] = {"failure": failure, "done": told["done"]}
+        if failure is None:
+            self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + told["seconds"]
+        else:
+            self._failure(order, failure, told["seconds"])
+            if failure["kind"] == "storage":
+                where = f"storage: {self.engine.folder}: {failure['message']}."
+                self.problem = StorageError(f"{where} Free space or mend it, then `sweeps resume`.")
+            if failure["kind"] == "error" and order.attempt < ATTEMPTS:
                 again = replace(order, attempt=order.attempt + 1, resume=history.checkpoint, told=history.told)
                 self.retry(again)
-        resume = report["checkpoint"] or order.resume  # where a lease that Tune starts again goes on
+        resume = history.checkpoint or order.resume  # where a lease that Tune starts again goes on
         order_now = {**trial.config["order"], "resume": resume, "told": history.told}
         trial.set_config({**trial.config, "order": order_now})
+        if self.judged.get(order.trial, {}).get("decision") == TrialScheduler.PAUSE and not told["done"]:
+            self.paused.add(trial.trial_id)
+            self.engine.pool.release.remote(order.holder)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial begins, or a paused one goes on: its lease will take any slot."""
+        if trial.trial_id in self.paused:
+            self.paused.remove(trial.trial_id)
+            self.judged.pop(Order(**trial.config["order"]).trial, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order(**trial.config["order"])
@@ -285,8 +310,11 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 return "RETRY", ""
             return "FAILED", f"{failure['error']}: {failure['message']}"
         if report and report["done"]:
-            whole = report["epoch"] >= order.fidelity["epochs"]
-            return "FINISHED", "all epochs" if whole else f"ended by itself at epoch {report['epoch']}"
+            epoch = self.record.history.trials[order.trial].told
+            whole = epoch >= order.fidelity["epochs"]
+            return "FINISHED", "all epochs" if whole else f"ended by itself at epoch {epoch}"
+        if order.trial in self.engine.asked:
+            return "FINISHED", "stopped by `sweeps stop`"
         decision = self.judged.get(order.trial)
         if decision and decision["decision"] == TrialScheduler.STOP:
             return "FINISHED", f"stopped at rung {decision['rung']:g}"
@@ -321,15 +349,16 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
 
 
 class Halt(Scratch, tune.Stopper):  # type: ignore[misc]
-    """Ends the phase when there is a problem or the budget is spent."""
+    """Ends the phase when there is a problem, the budget is spent or somebody asks; a trial when somebody asks."""
 
     def __init__(self, events: Events) -> None:
         self.events = events
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return Order(**result["config"]["order"]).trial in self.events.engine.asked
 
     def stop_all(self) -> bool:
+        self.events.engine.look_around()
         return self.events.problem is not None or bool(self.events.engine.spent())
 
 

@@ -17,6 +17,7 @@ def toy_spec(storage: Path, trainable: Any = "toys:trial", **fields: Any) -> Swe
         "space": {"value": {"float": [0.0, 1.0]}},
         "phases": [{"kind": "explore", "trials": 4, "epochs": 3, "reduction_factor": None}],
         "storage": str(storage),
+        "checkpoint_every": 1,
         **fields,
     }
     return SweepSpec.model_validate(given)

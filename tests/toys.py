@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -15,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from torch import nn
 
@@ -41,10 +44,14 @@ def loss(config: dict[str, Any], epoch: int) -> float:
     return float(config["value"] + 0.5**epoch)
 
 
+ONCE = ("raise_once", "kill", "freeze", "hang")
+"""What a trial does once, where a marker is given, and recovers from."""
+
+
 def misbehave(config: dict[str, Any]) -> None:
     """Do what the config says, once where a marker is given."""
     behaviour = config.get("behaviour", "none")
-    if "marker" in config:
+    if "marker" in config and behaviour in ONCE:
         marker = Path(f"{config['marker']}-{behaviour}")
         if marker.exists():
             return
@@ -55,10 +62,30 @@ def misbehave(config: dict[str, Any]) -> None:
         sys.exit(3)
     if behaviour == "memory":
         raise MemoryError("no room for the batch")
+    if behaviour == "device_memory":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if behaviour == "host_memory":
+        exhaust()
+    if behaviour == "print":
+        for _ in range(100):
+            print("x" * 2**20)
+    if behaviour == "hang":
+        time.sleep(3600)
     if behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "freeze":
         os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def exhaust() -> None:
+    """Want more of the host's memory than this process may have."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + 2**28, hard))
+    try:
+        torch.zeros(2**28)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def without_checkpoints(config: dict[str, Any], session: Session) -> Iterator[Report]:
@@ -97,6 +124,32 @@ class Line:
         return nn.Linear(1, 1)
 
 
+class Faulty(Line):
+    """One of which a part raises where the config says so."""
+
+    def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
+        fail_at("data", config)
+        return super().data(config, fidelity)
+
+    def model(self, config: dict[str, Any], data: Data) -> nn.Module:
+        fail_at("model", config)
+        self.config = config
+        return super().model(config, data)
+
+    def loss(self, output: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        fail_at("loss", self.config)
+        loss = (output - batch[1]).square().mean()
+        return loss * math.nan if self.config.get("fault") == "nan" else loss
+
+
+def fail_at(part: str, config: dict[str, Any]) -> None:
+    """Raise, or wait for ever, in a part of a trainable."""
+    if config.get("fault") == part:
+        raise ValueError(f"nothing to make {part} of")
+    if config.get("fault") == f"{part} hangs":
+        time.sleep(3600)
+
+
 class KilledByItsTestSplit(Line):
     """One whose test split cannot be read."""
 
@@ -117,6 +170,8 @@ def in_step(config: dict[str, Any], session: Session) -> Iterator[Report]:
     import torch.distributed as dist
 
     last = dist.get_rank() == dist.get_world_size() - 1
+    nodes: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(nodes, ray.get_runtime_context().get_node_id() if ray.is_initialized() else "")
     done = session.state["epoch"] if session.state else 0
     session.checkpoint_with(lambda: {"epoch": done})
     for epoch in range(done + 1, session.fidelity.epochs + 1):
@@ -124,8 +179,10 @@ def in_step(config: dict[str, Any], session: Session) -> Iterator[Report]:
             misbehave(config)
         ranks = torch.ones(1)
         dist.all_reduce(ranks)
+        time.sleep(config.get("seconds", 0.0))
         done = epoch
-        yield Report(epoch, {"val/loss": loss(config, epoch), "ranks": ranks.item(), "rank": float(dist.get_rank())})
+        told = {"ranks": ranks.item(), "rank": float(dist.get_rank()), "system/nodes": float(len(set(nodes)))}
+        yield Report(epoch, {"val/loss": loss(config, epoch), **told})
 
 
 def heavy(config: dict[str, Any], session: Session) -> Iterator[Report]:
@@ -169,3 +226,11 @@ class Signs:
 
     def model(self, config: dict[str, Any], data: Data) -> nn.Module:
         return nn.Linear(2, 4)
+
+
+def greedy(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial that has no memory for a batch of 16 or more, or of 32 for the narrower model."""
+    time.sleep(0.1)
+    if config["batch_size"] >= (32 if config["width"] == 1 else 16):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    yield Report(1, {"val/loss": config["lr"]})

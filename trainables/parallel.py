@@ -92,10 +92,17 @@ def gather(value: Any) -> list[Any]:
     return found
 
 
+def of_first(condition: bool) -> bool:
+    """What rank 0 says, of whatever ranks must do together and each would see by its own clock."""
+    return _said_by_first(condition) if world_size() > 1 else condition
+
+
 def agreed(condition: bool) -> bool:
     """What rank 0 says, where ranks that share a sharded model must go on or stop together."""
-    if not shards():
-        return condition
+    return _said_by_first(condition) if shards() else condition
+
+
+def _said_by_first(condition: bool) -> bool:
     said = [condition]
     dist.broadcast_object_list(said, src=0)
     return said[0]

@@ -66,6 +66,20 @@ def extend(began: float, sweep: str, trials: int, spec: Path | None) -> None:
 
 
 @click.command()
+@SWEEP
+@click.argument("trial", required=False)
+def stop(sweep: str, trial: str | None) -> None:
+    """Stop a running SWEEP, which can be resumed, or one TRIAL of it, which counts as far as it came."""
+    from sweeps import requests
+    from sweeps.storage import find_sweep
+
+    folder = find_sweep(sweep)
+    requests.stop(folder, trial)
+    then = f"{trial} ends after this epoch." if trial else f"`sweeps resume {folder}` goes on with it."
+    click.echo(f"The driver of {folder} knows: {then}")
+
+
+@click.command()
 @SPEC
 @STORAGE
 @click.option("--measure", is_flag=True, help="Train the baseline for up to 20 s to know the time.")

@@ -20,9 +20,9 @@ def run(engine: Engine, phase: Explore) -> None:
     def propose(number: int) -> Proposal:
         if number == 0:
             return Proposal("baseline", engine.baseline, spec.seed)
-        return Proposal("sobol", draw(number - 1), spec.seed)
+        return Proposal("sobol", engine.within_memory(draw(number - 1), space), spec.seed)
 
     run_phase(
         engine, name, count=phase.trials, propose=propose, fidelity=fidelity(phase),
-        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor,
+        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor, unstopped_share=phase.unstopped_share,
     )  # fmt: skip

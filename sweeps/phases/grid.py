@@ -17,5 +17,5 @@ def run(engine: Engine, phase: Grid) -> None:
     open_phase(engine, name, phase.kind, spec.space, len(proposals))
     run_phase(
         engine, name, count=len(proposals), propose=listed(proposals), fidelity=fidelity(phase),
-        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor,
+        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor, unstopped_share=phase.unstopped_share,
     )  # fmt: skip

@@ -31,12 +31,12 @@ def run(engine: Engine, phase: Refine) -> None:
 
     def propose(number: int) -> Proposal:
         if number in from_old:  # last, when TPE has had its say on most
-            return Proposal("old_space", old(number), spec.seed)
-        return Proposal("tpe", new(number), spec.seed)
+            return Proposal("old_space", engine.within_memory(old(number), wide), spec.seed)
+        return Proposal("tpe", engine.within_memory(new(number), space), spec.seed)
 
     run_phase(
         engine, name, count=phase.trials, propose=propose, fidelity=fidelity(phase),
-        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor,
+        min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor, unstopped_share=phase.unstopped_share,
     )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ class Place:
 
     slot: Any
     group: PlacementGroup | None
+    nodes: frozenset[str]
+    """Ray's ids of the nodes that its processes are on."""
 
     def kill(self) -> None:
         """End the slot and give its resources back: those of a worker group outlive the slot that made it."""
@@ -45,6 +47,8 @@ class Pool:
         self.arguments = arguments
         self.free: list[Place] = []
         self.held: dict[str, Place] = {}
+        self.closing: list[Place] = []
+        """Those whose trial is being closed."""
         self.changed = asyncio.Condition()
         self._open(count, resources)
 
@@ -55,26 +59,54 @@ class Pool:
             "num_cpus": resources["cpus"] if alone else 0,
             "num_gpus": resources["gpus"] if alone else 0,
         }
-        self.alive = count
-        """Slots that are up or being started; the rest was given up."""
+        self.count = count
+        self.alive = 0
+        """Slots that are up or being started."""
         self.problem = ""
-        self.starting = [asyncio.ensure_future(self._start()) for _ in range(count)]
+        self.starting: list[asyncio.Future[None]] = []
+        self._fill()
+
+    def _fill(self) -> None:
+        """Start as many slots as are lacking."""
+        self.starting = [starting for starting in self.starting if not starting.done()]
+        while self.alive < self.count:
+            self.alive += 1
+            self.starting.append(asyncio.ensure_future(self._start()))
 
     async def renew(self, count: int, resources: dict[str, float]) -> None:
         """End all slots and start so many others, which take these resources."""
         await self.end()
         self._open(count, resources)
 
+    async def follow(self, count: int, nodes: frozenset[str]) -> None:
+        """The cluster has changed: let go of idle slots on nodes that are gone, and have so many slots from now on.
+
+        A slot at work is its lease's to replace; one above the count is not replaced.
+        """
+        gone = [place for place in self.free if not place.nodes <= nodes]
+        self.free = [place for place in self.free if place not in gone]
+        for place in gone:
+            place.kill()
+        self.alive -= len(gone)
+        self.count = count
+        for starting in self.starting:  # for want of room they may wait for ever
+            if self.alive > self.count and starting.cancel():
+                self.alive -= 1
+        self._fill()
+
     async def ready(self, limit_s: float) -> int:
         """Wait until every slot is up or given up, but not longer than that; how many are up."""
-        done, _ = await asyncio.wait(self.starting, timeout=limit_s)
-        return sum(starting.result() for starting in done)
+        await asyncio.wait(self.starting, timeout=limit_s)
+        return len(self.free) + len(self.held)
 
     async def acquire(self, holder: str) -> Any:
-        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up."""
+        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up.
+
+        Where there are none because no node is left that has room for one, it waits for such a node.
+        """
         async with self.changed:
             if holder not in self.held:
-                await self.changed.wait_for(lambda: self.free or not self.alive)
+                await self.changed.wait_for(lambda: self.free or (self.problem and not self.alive))
                 if not self.free:
                     raise RuntimeError(self.problem)
                 self.held[holder] = self.free.pop()
@@ -82,27 +114,37 @@ class Pool:
 
     async def release(self, holder: str) -> None:
         """Close the trial and free its slot; a slot that does not answer in time is replaced."""
-        place = self.held.get(holder)
+        place = self.held.pop(holder, None)  # at once: a trial that was paused may come back before it is closed
         if place is None:
             return
+        self.closing.append(place)
         try:
             answer = await asyncio.wait_for(place.slot.command.remote("close"), CLOSE_S)
         except (TimeoutError, ray.exceptions.RayError):
             answer = {"poisoned": True}
+        if place not in self.closing:
+            return  # the pool has ended meanwhile
+        self.closing.remove(place)
         if answer["poisoned"]:
-            await self.replace(holder)
+            self._drop(place)
             return
         async with self.changed:
-            if self.held.pop(holder, None) is not None:
-                self.free.append(place)
-                self.changed.notify_all()
+            self.free.append(place)
+            self.changed.notify_all()
 
-    async def replace(self, holder: str) -> None:
-        """Kill the slot that is held and start another in its place."""
+    async def replace(self, holder: str) -> bool:
+        """Kill the slot that is held and start another in its place; whether it was lost because a node was."""
         place = self.held.pop(holder, None)
-        if place is not None:
-            place.kill()
-            self.starting.append(asyncio.ensure_future(self._start()))
+        if place is None:
+            return False
+        self._drop(place)
+        return not place.nodes <= await asyncio.to_thread(alive_nodes)
+
+    def _drop(self, place: Place) -> None:
+        """End a slot at once, and start another in its place where one is wanted."""
+        place.kill()
+        self.alive -= 1
+        self._fill()
 
     async def release_all(self) -> None:
         """Free every slot that a trial still holds."""
@@ -115,8 +157,9 @@ class Pool:
         """
         for starting in self.starting:
             starting.cancel()
-        places = [*self.free, *self.held.values()]
-        self.free, self.held, self.alive, self.problem = [], {}, 0, "the pool has ended"
+        places = [*self.free, *self.held.values(), *self.closing]
+        self.free, self.held, self.closing = [], {}, []
+        self.alive, self.count, self.problem = 0, 0, "the pool has ended"
         ends = (asyncio.wait_for(place.slot.command.remote("exit"), limit_s) for place in places)
         await asyncio.gather(*ends, return_exceptions=True)  # one that does not answer is killed all the same
         for place in places:
@@ -130,20 +173,27 @@ class Pool:
         finally:
             await self.release(order.holder)
 
-    async def _start(self) -> bool:
+    async def _start(self) -> None:
         for _ in range(MAX_STARTS):
             slot = Slot.options(**self.claim).remote(self.resources, *self.arguments)  # type: ignore[attr-defined]
             try:
-                group = await slot.ready.remote()
+                group, nodes = await slot.ready.remote()
             except ray.exceptions.RayError as error:
                 problem = f"a slot could not be started: {error}"
                 continue
+            except asyncio.CancelledError:
+                ray.kill(slot)
+                raise
             async with self.changed:
-                self.free.append(Place(slot, group))
+                self.free.append(Place(slot, group, nodes))
                 self.changed.notify_all()
-            return True
+            return
         async with self.changed:
             self.alive -= 1
             self.problem = problem
             self.changed.notify_all()
-        return False
+
+
+def alive_nodes() -> frozenset[str]:
+    """Ray's ids of the nodes that are there."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])

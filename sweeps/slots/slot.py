@@ -144,10 +144,12 @@ def serve(loop_config: dict[str, Any]) -> None:
     while True:
         name, argument = mailbox.receive()
         if name == "exit":
-            mailbox.answer({"failure": None})
+            mailbox.answer({"failure": None, "poisoned": False})
             return
         if name == "hello":
-            mailbox.answer({"failure": None, "group": ray.util.get_current_placement_group()})
+            context = ray.get_runtime_context()
+            group = ray.util.get_current_placement_group()
+            mailbox.answer({"failure": None, "poisoned": False, "group": group, "node": context.get_node_id()})
         else:
             mailbox.answer(worker.answer(name, argument))
 
@@ -161,10 +163,14 @@ def keep_to_share(device: Any, gpus: float) -> None:
 
 
 def joined(answers: Sequence[Answer | None]) -> Answer:
-    """One answer of all workers': rank 0's, or that of the one that failed; `poisoned` when some can never answer."""
+    """One answer of all workers': rank 0's, or that of the one that failed; `poisoned` when some can never answer, or
+    never train again."""
     given = [answer for answer in answers if answer is not None]
     failed = [answer for answer in given if answer["failure"]]
-    return {**(failed or given)[0], "poisoned": len(given) < len(answers)}
+    return {
+        **(failed or given)[0],
+        "poisoned": len(given) < len(answers) or any(answer["poisoned"] for answer in given),
+    }
 
 
 @ray.remote
@@ -209,10 +215,11 @@ class Slot:
         self.run = threading.Thread(target=trainer.fit, daemon=True)
         self.run.start()
 
-    def ready(self) -> PlacementGroup | None:
-        """Wait for the workers; their placement group, where they are processes of their own."""
-        group: PlacementGroup | None = self.command("hello")["group"]
-        return group if isinstance(self.mailbox, Letterbox) else None
+    def ready(self) -> tuple[PlacementGroup | None, frozenset[str]]:
+        """Wait for the workers; their placement group, where they are processes of their own, and all their nodes."""
+        answers = [answer for answer in self.mailbox.send("hello", None, self.run) if answer]
+        group = answers[0]["group"] if isinstance(self.mailbox, Letterbox) else None
+        return group, frozenset([ray.get_runtime_context().get_node_id(), *(answer["node"] for answer in answers)])
 
     def command(self, name: str, argument: Any = None) -> Answer:
         """Have the workers carry out a command: their joined answer. Raises RuntimeError when they are gone.

@@ -39,6 +39,8 @@ class Order:
     resume: str | None = None
     checkpoints: tuple[float, ...] = ()
     """Epochs that are checkpointed, each with the first report that reaches it; the last epoch always is."""
+    checkpoint_s: float = math.inf
+    """Any other epoch is checkpointed when it ends so long after the newest checkpoint."""
     told: int = 0
     """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints but it."""
 
@@ -63,10 +65,15 @@ class Worker:
         self.trial: Iterator[Any] | None = None
         self.session: Any = None
         self.epoch = 0
+        self.reports: list[dict[str, Any]] = []
+        """Of the command that is carried out."""
+        self.saved_at = 0.0
+        self._at_stop = False
 
     def answer(self, name: str, argument: Any) -> Answer:
         """Carry out a command: one of the methods below."""
         began = time.perf_counter()
+        self.reports = []
         if name == "start":
             self.order = argument
         log = self.logs / f"{self.order.trial}.log" if self.order else Path(os.devnull)
@@ -76,12 +83,13 @@ class Worker:
             try:
                 found: Answer = getattr(self, name)(argument)
             except BaseException as error:  # noqa: BLE001  the trial's own code: its sys.exit must not end the slot
-                found = {"epoch": self.epoch, "metrics": {}, "done": True, "failure": failure(error)}
+                found = {"reports": self.reports, "done": True, "failure": failure(error)}
+                found["poisoned"] = poisons(error)
                 traceback.print_exc()  # into the trial's own log
-        if found.get("failure") or found.get("checkpoint") or name == "close":
+        if found.get("failure") or any(report["checkpoint"] for report in self.reports) or name == "close":
             self._store_log(log)
         own = {"slot": os.getpid(), "seconds": time.perf_counter() - began}
-        return {"checkpoint": None, "failure": None, **found, **own}
+        return {"reports": [], "failure": None, "poisoned": False, **found, **own}
 
     def start(self, order: Order) -> Answer:
         """Begin a trial, from a checkpoint if the order names one; closes the one before, if there is one.
@@ -100,21 +108,40 @@ class Worker:
             except CheckpointError as error:
                 torn = str(error)
         self.epoch = int(order.resume.rpartition("/")[2]) if order.resume and state else 0
+        self.saved_at = time.perf_counter()
         self.session = Session(Fidelity(**order.fidelity), self.device, state)
         self.trial = iter(resolve(self._trainable())(order.config, self.session))
         return {"torn": torn}
 
-    def next(self, _: None) -> Answer:
-        """Train one epoch; write the checkpoint that is due before answering with its report."""
+    def next(self, report_every: float) -> Answer:
+        """Train for so many seconds, an epoch at least, and answer with the reports.
+
+        It ends sooner with a checkpoint, which is written before the answer, so that a trial never goes on past a rung
+        unjudged; and where the trial ends.
+        """
+        from trainables import parallel
+
+        began = time.perf_counter()
+        while True:
+            done, failed = self._epoch()
+            if done or failed or self.reports[-1]["checkpoint"] or self._at_stop:
+                return {"reports": self.reports, "done": done or failed is not None, "failure": failed}
+            if parallel.of_first(time.perf_counter() - began >= report_every):
+                return {"reports": self.reports, "done": False}
+
+    def _epoch(self) -> tuple[bool, dict[str, str] | None]:
+        """Train one epoch and add its report to those of the command: whether the trial is done, and what failed it."""
+        from trainables import parallel
         from trainables.contract import Report
 
         assert self.trial is not None
         assert self.order is not None
+        began = time.perf_counter()
         report = next(self.trial, None)
         if report is None:  # a loop of the user's own that stopped by itself
             if self.epoch == 0:
                 raise RuntimeError("the trial ended without a single Report. Yield one after each epoch")
-            return {"epoch": self.epoch, "metrics": {}, "done": True}
+            return True, None
         if not isinstance(report, Report):
             raise TypeError(f"the trial yielded a {type(report).__name__}. Yield Report(epoch, {{name: value}})")
         epoch, metrics = checked(report.epoch, report.metrics)
@@ -122,12 +149,18 @@ class Worker:
             raise ValueError(f"epoch {epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1")
         before, self.epoch = self.epoch, epoch
         done = self.epoch >= self.session.fidelity.epochs or report.done
-        if found := non_finite(self.epoch, metrics):
-            return {"epoch": self.epoch, "metrics": metrics, "done": True, "failure": found}
-        due = done or any(before < due <= epoch for due in self.order.checkpoints)
-        due = due and epoch >= self.order.told
-        checkpoint = self._save() if due and self.session.capture else None
-        return {"epoch": self.epoch, "metrics": metrics, "done": done, "checkpoint": checkpoint}
+        told: dict[str, Any] = {"epoch": epoch, "metrics": metrics, "checkpoint": None}
+        if found := non_finite(epoch, metrics):
+            self.reports.append({**told, "seconds": time.perf_counter() - began})
+            return True, found
+        self._at_stop = any(before < due <= epoch for due in self.order.checkpoints)
+        late = time.perf_counter() - self.saved_at >= self.order.checkpoint_s
+        due = done or self._at_stop or parallel.of_first(late)
+        if due and epoch >= self.order.told and self.session.capture:
+            told["checkpoint"] = self._save()
+            self.saved_at = time.perf_counter()
+        self.reports.append({**told, "seconds": time.perf_counter() - began})
+        return done, None
 
     def close(self, _: None) -> Answer:
         """End the trial by closing its generator."""
@@ -259,17 +292,45 @@ def storage_failures() -> Iterator[None]:
 
 def failure(error: BaseException) -> dict[str, str]:
     """An exception as data: its kind, type, message, and the traceback without our own machinery."""
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     frames = traceback.extract_tb(error.__traceback__)
     machinery = Path(__file__).parents[2] / "trainables"  # its own modules; the examples under it are trainables
     own = [f for f in frames if Path(f.filename) != Path(__file__) and Path(f.filename).parent != machinery]
-    kind = "memory" if out_of_memory else "storage" if isinstance(error, StorageFailure) else "error"
+    kind = (
+        "lost"
+        if lost_peer(error)
+        else "memory"
+        if no_memory(error)
+        else "storage"
+        if isinstance(error, StorageFailure)
+        else "error"
+    )
     return {
         "kind": kind,
         "error": type(error).__name__,
         "message": str(error) or repr(error),
         "traceback": "".join(traceback.format_list(own)),
     }
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed because another worker is gone; gloo has no exception of its own for that."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; on the host torch has no exception of its own for that."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def poisons(error: BaseException) -> bool:
+    """Whether the process is of no use after an error: the device's context may be broken, its memory in pieces."""
+    import torch
+
+    return isinstance(error, torch.AcceleratorError | torch.OutOfMemoryError) and torch.cuda.is_initialized()
 
 
 def checked(epoch: Any, metrics: Any) -> tuple[int, dict[str, float]]:

@@ -319,6 +319,26 @@ def test_a_batch_that_can_be_larger_than_the_data_is_refused():
     check_rows(spec_of(), {"train_rows": 1}, 1.0)
 
 
+def test_the_workers_of_a_trial_may_be_on_several_nodes():
+    pair = spec_of(resources={"workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 1})
+    one, two = {"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 2}
+    for nodes, slots in (([one, one], 1), ([two], 1), ([one, one, two], 2), ([one, {"CPU": 1, "GPU": 8}], 1)):
+        assert slots_on(nodes, pair, needs(pair, nodes)) == slots
+    with pytest.raises(
+        PlanError, match="a trial takes 2 workers with 1 CPU and 1 GPU each; the largest of 1 nodes has 4"
+    ):
+        slots_on([one], pair, needs(pair, [one]))
+
+
+def test_what_is_never_stopped_counts_whole():
+    phase = {"kind": "explore", "trials": 16, "epochs": 9, "reduction_factor": 3}
+    judged, spared = (
+        planned(spec_of(phases=[{**phase, **more}]))["explore"] for more in ({}, {"unstopped_share": 0.125})
+    )
+    assert judged.expected_epochs == 16 + 16 / 3 * 2 + 16 / 9 * 6
+    assert spared.expected_epochs == pytest.approx(2 * 9 + 14 / 16 * judged.expected_epochs)
+
+
 def test_more_classes_than_there_are_are_refused():
     phases = [{"kind": "explore", "trials": 4, "epochs": 2, "classes": n} for n in (2, 5)]
     spec = spec_of(phases=[phases[0], {**phases[1], "name": "more"}])

@@ -27,6 +27,21 @@ def asha(mode="min", epochs=9, min_epochs=1, factor=3.0):
     return Asha(mode, epochs, min_epochs, factor, lambda trial, line: told.append({"trial": trial, **line})), told
 
 
+def test_one_trial_in_eight_goes_on_though_it_is_judged_like_the_others():
+    told = []
+    judge = Asha("min", 9, 1, 3.0, lambda trial, line: told.append({"trial": trial, **line}), unstopped_share=0.125)
+    plain, _ = asha()
+    for n in range(24):  # each worse than the one before
+        for each in (judge, plain):
+            trial = tune_trial(f"explore-{n:03d}", f"{id(each)}-{n}")
+            each.on_trial_add(None, trial)
+            action = each.on_trial_result(None, trial, {"epoch": 1, "value": float(n)})
+            spared = each is judge and n % 8 == 7
+            assert action == (CONTINUE if n == 0 or spared else STOP)
+    assert [line["trial"] for line in told if line.get("unstopped")] == [f"explore-{n:03d}" for n in (7, 15, 23)]
+    assert {line["decision"] for line in told if line.get("unstopped")} == {CONTINUE}
+
+
 def rungs_of(epochs, min_epochs, factor):
     """The rungs at which something is decided: below the last epoch, from the highest."""
     rungs = [min_epochs * factor**k for k in range(60)]

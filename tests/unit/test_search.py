@@ -157,7 +157,7 @@ def searcher(count, propose=None, **fields):
         "fidelity": {"epochs": 3, "data_fraction": 0.5},
         "common": {"metric": "val/loss", "pool": ("pool", "space")},
         "begin": lambda order, role: told.append((order.trial, order.attempt, role)),
-        "checkpoints": [1.0, 2],
+        "saving": {"checkpoints": (1.0, 2)},
         **fields,
     }
     return PhaseSearcher(**given), told
@@ -178,6 +178,7 @@ def test_the_searcher_hands_out_every_trial_once_in_order_and_says_so():
             "fidelity": {"epochs": 3, "data_fraction": 0.5, "seed": 101},
             "resume": None,
             "checkpoints": (1.0, 2),
+            "checkpoint_s": math.inf,
             "told": 0,
         },
     }

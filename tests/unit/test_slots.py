@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,12 +40,17 @@ def reporting(*epochs: Any, **metrics: Any):
     return trial
 
 
-def drawn(found: Worker) -> list[dict[str, Any]]:
+def drawn(found: Worker, report_every: float = 0.0) -> list[dict[str, Any]]:
     """The worker's answers until the trial is done."""
-    answers = [found.answer("next", None)]
+    answers = [found.answer("next", report_every)]
     while not answers[-1]["done"]:
-        answers.append(found.answer("next", None))
+        answers.append(found.answer("next", report_every))
     return answers
+
+
+def reports(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All that was reported, in order."""
+    return [report for answer in answers for report in answer["reports"]]
 
 
 @pytest.mark.parametrize(
@@ -58,35 +64,71 @@ def drawn(found: Worker) -> list[dict[str, Any]]:
     ids=["the last", "rungs", "a rung between epochs", "a loop that skips them"],
 )
 def test_a_checkpoint_comes_with_the_first_report_that_reaches_its_epoch(tmp_path, epochs, due, saved):
-    answers = drawn(worker(tmp_path, reporting(*epochs), 4, checkpoints=due))
-    assert [a["epoch"] for a in answers if a["checkpoint"]] == saved
-    assert all((tmp_path / a["checkpoint"] / "manifest.json").is_file() for a in answers if a["checkpoint"])
+    told = reports(drawn(worker(tmp_path, reporting(*epochs), 4, checkpoints=due)))
+    assert [r["epoch"] for r in told if r["checkpoint"]] == saved
+    assert all((tmp_path / r["checkpoint"] / "manifest.json").is_file() for r in told if r["checkpoint"])
+
+
+def test_reports_travel_together_up_to_a_checkpoint_or_a_rung(tmp_path):
+    answers = drawn(worker(tmp_path, reporting(*range(1, 10)), 9, checkpoints=(3, 5)), report_every=60.0)
+    assert [[r["epoch"] for r in answer["reports"]] for answer in answers] == [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
+    assert [r["epoch"] for r in reports(answers) if r["checkpoint"]] == [3, 5, 9]
+
+
+def test_a_loop_without_checkpoints_is_judged_at_its_rungs_too(tmp_path):
+    def trial(config: dict[str, Any], session: Session) -> Iterator[Report]:
+        for epoch in range(1, 6):
+            yield Report(epoch, {"val/loss": 1.0})
+
+    answers = drawn(worker(tmp_path, trial, 5, checkpoints=(3,)), report_every=60.0)
+    assert [[r["epoch"] for r in answer["reports"]] for answer in answers] == [[1, 2, 3], [4, 5]]
+
+
+def test_what_was_reported_before_an_exception_is_told_with_it(tmp_path):
+    (answer,) = drawn(worker(tmp_path, leaving, 4), report_every=60.0)
+    assert [r["epoch"] for r in answer["reports"]] == [1]
+    assert answer["failure"]["error"] == "SystemExit"
+
+
+def test_a_checkpoint_by_time_comes_with_the_first_epoch_that_ends_late_enough(tmp_path):
+    def slow(config: dict[str, Any], session: Session) -> Iterator[Report]:
+        session.checkpoint_with(lambda: {"epoch": 0.0})
+        for epoch in range(1, 7):
+            time.sleep(0.05)
+            yield Report(epoch, {"val/loss": 1.0})
+
+    told = reports(drawn(worker(tmp_path, slow, 6, checkpoint_s=0.12), report_every=60.0))
+    saved = [r["epoch"] for r in told if r["checkpoint"]]
+    assert saved[-1] == 6
+    assert 2 <= len(saved) <= 3, "every third epoch, or sooner where the machine was slow"
+    assert saved[0] <= 3
 
 
 def test_a_loop_may_end_by_itself(tmp_path):
     last = drawn(worker(tmp_path, reporting(1, 2), 4))[-1]
-    assert (last["epoch"], last["metrics"], last["done"], last["failure"]) == (2, {}, True, None)
+    assert (last["reports"], last["done"], last["failure"]) == ([], True, None)
 
 
 def test_a_loop_may_end_by_itself_as_soon_as_it_goes_on(tmp_path):
     pointer = worker(tmp_path, reporting(1, 2), 4, checkpoints=(2,))
-    (saved,) = (a["checkpoint"] for a in drawn(pointer) if a["checkpoint"])
+    (saved,) = (r["checkpoint"] for r in reports(drawn(pointer)) if r["checkpoint"])
     (last,) = drawn(worker(tmp_path, reporting(), 4, resume=saved))
-    assert (last["epoch"], last["done"], last["failure"]) == (2, True, None)
+    assert (last["reports"], last["done"], last["failure"]) == ([], True, None)
 
 
 def test_a_checkpoint_that_cannot_be_read_is_told_and_the_trial_begins_afresh(tmp_path):
     found = Worker(reporting(1, 2), tmp_path, CPU)
     order = Order("t", 1, {}, {"epochs": 2, "data_fraction": 1.0, "seed": 0}, resume="checkpoints/t/1")
     assert "manifest.json is missing" in found.answer("start", order)["torn"]
-    assert [a["epoch"] for a in drawn(found)] == [1, 2]
+    assert [r["epoch"] for r in reports(drawn(found))] == [1, 2]
 
 
 @pytest.mark.parametrize("epoch", [np.int64(1), torch.tensor(1), True], ids=["numpy", "tensor", "bool"])
 def test_whole_numbers_of_any_kind_are_epochs(tmp_path, epoch):
     (answer,) = drawn(worker(tmp_path, reporting(epoch, **{"val/loss": np.float32(0.5)}), 1))
-    assert (answer["epoch"], type(answer["epoch"]), answer["failure"]) == (1, int, None)
-    assert answer["metrics"] == {"val/loss": 0.5}
+    (report,) = answer["reports"]
+    assert (report["epoch"], type(report["epoch"]), answer["failure"]) == (1, int, None)
+    assert report["metrics"] == {"val/loss": 0.5}
 
 
 def mapping(config: dict[str, Any], session: Session) -> Iterator[Any]:
@@ -158,6 +200,6 @@ def test_the_worker_takes_the_next_trial_after_a_failure_and_where_it_began(tmp_
 
 def test_a_trial_goes_on_from_the_state_that_was_saved(tmp_path):
     first = worker(tmp_path, reporting(1, 2), 2, checkpoints=(1,))
-    pointer = first.answer("next", None)["checkpoint"]
+    pointer = first.answer("next", 0.0)["reports"][0]["checkpoint"]
     second = worker(tmp_path, reporting(2), 2, resume=pointer)
     assert int(second.session.state["epoch"]) == 1
