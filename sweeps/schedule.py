@@ -79,6 +79,9 @@ class Asha(Scratch, AsyncHyperBandScheduler):  # type: ignore[misc]
             self.live.discard(known.trial_id)
             super().on_trial_remove(tune_controller, known)
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: Tune then takes its pending trials in order. Ray's own looks at every trial of the phase each time."""
+
     def _tell(self, trial: str, epoch: int, value: float, action: str, spared: bool) -> None:
         """Keep what came to each rung beside Ray's own books, to say which cutoff a decision rests on."""
         for rung, values in reversed(self.rungs):
@@ -98,6 +101,13 @@ def unstopped(trial: str, share: float) -> bool:
         return False
     number = int(trial.rpartition("-")[2])
     return math.floor((number + 1) * share + 1e-9) > math.floor(number * share + 1e-9)
+
+
+class InOrder(Scratch, FIFOScheduler):  # type: ignore[misc]
+    """First in, first out, nothing stopped."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: see Asha."""
 
 
 def rebuild(judge: TrialScheduler, trials: Sequence[TrialHistory], metric: str) -> None:
@@ -125,7 +135,7 @@ def scheduler(
 ) -> TrialScheduler:
     """ASHA, or first-in-first-out where nothing is to be stopped or there is no rung before the last epoch."""
     if reduction_factor is None or not rungs(epochs, min_epochs, reduction_factor):
-        return FIFOScheduler()
+        return InOrder()
     return Asha(mode, epochs, min_epochs, reduction_factor, decided, unstopped_share)
 
 

@@ -251,7 +251,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
 
     def _end(self, order: Order, status: str, reason: str) -> None:
         self.judged.pop(order.trial, None)
-        last = self.last.get(order.holder)
+        last = self.last.pop(order.holder, None)
         self.record.write(
             "end", trial=order.trial, status=status, reason=reason, seconds=self.unreported.pop(order.trial, 0.0),
             whole=status == "FINISHED" and bool(last and last["done"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,17 @@ class Place:
     nodes: frozenset[str]
     """Ray's ids of the nodes that its processes are on."""
 
-    def kill(self) -> None:
-        """End the slot and give its resources back: those of a worker group outlive the slot that made it."""
-        ray.kill(self.slot)
+    async def kill(self) -> None:
+        """End the slot and give its resources back: those of a worker group outlive the slot that made it.
+
+        Its workers go with their placement group, and their Ray Train run is given time to notice: killed with the slot
+        it would leave a process behind on a Ray without a dashboard.
+        """
         if self.group is not None:
             remove_placement_group(self.group)
+            with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
+                await asyncio.wait_for(self.slot.over.remote(), CLOSE_S)
+        ray.kill(self.slot)
 
 
 @ray.remote(num_cpus=0)
@@ -49,6 +56,8 @@ class Pool:
         self.held: dict[str, Place] = {}
         self.closing: list[Place] = []
         """Those whose trial is being closed."""
+        self.ending: set[asyncio.Future[None]] = set()
+        """The ends of slots that were lost."""
         self.changed = asyncio.Condition()
         self._open(count, resources)
 
@@ -86,7 +95,7 @@ class Pool:
         gone = [place for place in self.free if not place.nodes <= nodes]
         self.free = [place for place in self.free if place not in gone]
         for place in gone:
-            place.kill()
+            self._end(place)
         self.alive -= len(gone)
         self.count = count
         for starting in self.starting:  # for want of room they may wait for ever
@@ -141,10 +150,16 @@ class Pool:
         return not place.nodes <= await asyncio.to_thread(alive_nodes)
 
     def _drop(self, place: Place) -> None:
-        """End a slot at once, and start another in its place where one is wanted."""
-        place.kill()
+        """End a slot, and start another in its place where one is wanted."""
+        self._end(place)
         self.alive -= 1
         self._fill()
+
+    def _end(self, place: Place) -> None:
+        """End a slot while the pool goes on."""
+        ending = asyncio.ensure_future(place.kill())
+        self.ending.add(ending)
+        ending.add_done_callback(self.ending.discard)
 
     async def release_all(self) -> None:
         """Free every slot that a trial still holds."""
@@ -162,8 +177,7 @@ class Pool:
         self.alive, self.count, self.problem = 0, 0, "the pool has ended"
         ends = (asyncio.wait_for(place.slot.command.remote("exit"), limit_s) for place in places)
         await asyncio.gather(*ends, return_exceptions=True)  # one that does not answer is killed all the same
-        for place in places:
-            place.kill()
+        await asyncio.gather(*self.ending, *(place.kill() for place in places))
 
     async def call(self, name: str, order: Order) -> Answer:
         """Have any free slot carry out one command for the driver."""

@@ -144,7 +144,7 @@ def serve(loop_config: dict[str, Any]) -> None:
     while True:
         name, argument = mailbox.receive()
         if name == "exit":
-            mailbox.answer({"failure": None, "poisoned": False})
+            mailbox.answer({"reports": [], "failure": None, "poisoned": False})
             return
         if name == "hello":
             context = ray.get_runtime_context()
@@ -163,14 +163,15 @@ def keep_to_share(device: Any, gpus: float) -> None:
 
 
 def joined(answers: Sequence[Answer | None]) -> Answer:
-    """One answer of all workers': rank 0's, or that of the one that failed; `poisoned` when some can never answer, or
-    never train again."""
+    """One answer of all workers': rank 0's, or the failure of another one with rank 0's reports, where it gave any.
+
+    `poisoned` when some can never answer, or never train again.
+    """
     given = [answer for answer in answers if answer is not None]
     failed = [answer for answer in given if answer["failure"]]
-    return {
-        **(failed or given)[0],
-        "poisoned": len(given) < len(answers) or any(answer["poisoned"] for answer in given),
-    }
+    told = answers[0]["reports"] if answers[0] else []  # another's may be of its own rows only
+    poisoned = len(given) < len(answers) or any(answer["poisoned"] for answer in given)
+    return {**(failed or given)[0], "reports": told, "poisoned": poisoned}
 
 
 @ray.remote
@@ -220,6 +221,10 @@ class Slot:
         answers = [answer for answer in self.mailbox.send("hello", None, self.run) if answer]
         group = answers[0]["group"] if isinstance(self.mailbox, Letterbox) else None
         return group, frozenset([ray.get_runtime_context().get_node_id(), *(answer["node"] for answer in answers)])
+
+    def over(self) -> None:
+        """Wait for the end of the Ray Train run, which clears up behind its workers when they are gone."""
+        self.run.join()
 
     def command(self, name: str, argument: Any = None) -> Answer:
         """Have the workers carry out a command: their joined answer. Raises RuntimeError when they are gone.

@@ -25,6 +25,8 @@ from sweeps.storage import newest_sweeps
 BACK_S = 10.0
 """So long after a sweep's end everything that it took has been given back."""
 PATIENCE_S = 90.0
+OF_RAY = r"IDLE|\w*Agent|_AutoscalingCoordinator"
+"""Processes that Ray keeps one of, or a few, for all that run on it."""
 
 
 def check_whole(sweep: Sweep, trials: int) -> list[dict[str, Any]]:
@@ -43,7 +45,8 @@ def check_whole(sweep: Sweep, trials: int) -> list[dict[str, Any]]:
     for trial in ended:
         epochs = sorted(epoch for name, epoch in reports if name == trial)
         assert epochs == list(range(1, len(epochs) + 1))
-    assert [f["message"] for f in of_kind(lines, "finding") if f["finding"] == "not_repeatable"] == []
+    again = [f["message"] for f in of_kind(lines, "finding") if f["finding"] == "not_repeatable"]
+    assert again == [], again
     return lines
 
 
@@ -64,14 +67,14 @@ def gives_back() -> Iterator[None]:
     deadline = time.monotonic() + BACK_S
     while (left := held()) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert left == before, f"{BACK_S:g} s after the sweep's end"
+    assert left == before, f"{BACK_S:g} s after the sweep's end there is {left}, before it there was {before}"
 
 
 def held() -> tuple[int, Counter[str], dict[str, float]]:
     """Placement groups, the processes of actors by name, and free resources, of the Ray of this process."""
     groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
     mine = below(os.getpid(), processes()).values()
-    actors = Counter(found[0] for command in mine if (found := re.match(r"ray::(?!IDLE|\w*Agent)\w+", command)))
+    actors = Counter(found[0] for command in mine if (found := re.match(rf"ray::(?!{OF_RAY})\w+", command)))
     free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
     return len(groups), actors, free
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,21 +107,6 @@ def test_the_learning_rate_is_searched_where_the_range_test_found_it(tmp_path: P
     assert (sweep.folder / "figures" / "lr_range.png").exists()
 
 
-def own_leases() -> list[int]:
-    """Process ids of the leases under the Ray of this process: their parent, the raylet, is its child.
-
-    One at work goes by the name of the class that `tune.with_resources` makes of Lease.
-    """
-
-    def parent(pid: int) -> int:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-    found = subprocess.run(
-        ["pgrep", "-f", "^ray::(Lease|ResourceTrainable)"], capture_output=True, text=True, check=False
-    )
-    return [pid for pid in map(int, found.stdout.split()) if parent(parent(pid)) == os.getpid()]
-
-
 def test_asha_stops_the_worse_and_says_why(tmp_path: Path) -> None:
     phases = [{"kind": "explore", "trials": 16, "epochs": 9}]
     sweep = run_toy(tmp_path, phases=phases, checkpoint_every=4, keep_checkpoints=16)
@@ -184,42 +166,6 @@ def test_one_pool_of_slots_serves_every_phase(tmp_path: Path) -> None:
 def test_a_sweep_without_any_result_fails(tmp_path: Path) -> None:
     with pytest.raises(SweepFailed, match="no trial gave a result"):
         run_toy(tmp_path, space={"value": VALUE, "behaviour": "nan"})
-
-
-@pytest.mark.slow
-def test_a_frozen_slot_is_replaced_after_its_deadline(tmp_path: Path) -> None:
-    space = {"value": VALUE, "behaviour": "freeze", "marker": str(tmp_path / "once")}
-    sweep = run_toy(tmp_path, space=space)
-    lost = [t for t in sweep.history.trials.values() if t.failures]
-    assert len(lost) == 1
-    assert "did not answer within" in lost[0].failures[0]["message"]
-    assert all([e.epoch for e in t.epochs] == [1, 2, 3] for t in sweep.history.trials.values())
-
-
-@pytest.mark.slow
-def test_a_killed_lease_loses_nothing(tmp_path: Path) -> None:
-    def kill_the_leases() -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            lines = b"".join(path.read_bytes() for path in tmp_path.glob("*/journal/*.jsonl"))
-            if b'"failure_kind":"lease"' in lines:
-                return
-            for lease in own_leases() if b'"report"' in lines else []:
-                if lease not in killed:
-                    os.kill(lease, signal.SIGKILL)
-                    killed.append(lease)
-            time.sleep(0.2)
-
-    killed: list[int] = []
-    thread = threading.Thread(target=kill_the_leases)
-    thread.start()
-    phases = [{"kind": "explore", "trials": 6, "epochs": 3, "reduction_factor": None}]
-    sweep = run_toy(tmp_path, space={"value": VALUE, "seconds": 0.5}, phases=phases)
-    thread.join()
-    assert killed
-    assert any(f["failure_kind"] == "lease" for t in sweep.history.trials.values() for f in t.failures)
-    for trial in sweep.history.trials.values():
-        assert (trial.status, [e.epoch for e in trial.epochs]) == ("FINISHED", [1, 2, 3])
 
 
 @pytest.mark.slow

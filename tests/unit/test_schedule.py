@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from sweeps.schedule import Asha, scheduler
+from sweeps.schedule import Asha, InOrder, scheduler
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
@@ -223,9 +223,9 @@ def test_the_kind_of_scheduler():
     def unused(trial, line):
         pytest.fail("told")
 
-    assert type(scheduler("min", 9, 1, None, unused)) is FIFOScheduler
-    assert type(scheduler("min", 3, 3, 3, unused)) is FIFOScheduler
-    assert type(scheduler("min", 3, 4, 3, unused)) is FIFOScheduler
+    assert type(scheduler("min", 9, 1, None, unused)) is InOrder
+    assert type(scheduler("min", 3, 3, 3, unused)) is InOrder
+    assert type(scheduler("min", 3, 4, 3, unused)) is InOrder
     judge = scheduler("max", 9, 2, 3, unused)
     assert isinstance(judge, Asha)
     assert [rung for rung, _ in judge.rungs] == [2, 6]
