@@ -21,6 +21,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed has no value to report
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours to handle
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # else leases start one after another; how many trials there are is ours to say
     "TUNE_FORCE_TRIAL_CLEANUP_S": "2",  # a lease holds nothing, so one that waits for its slot may be killed
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own record is scratch
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "3600",

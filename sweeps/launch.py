@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.errors import SweepFailed, UsageError
 from sweeps.plan import cheapest, check_rows
@@ -26,9 +27,10 @@ def pool_of(
     """The sweep's pool of slots, and the name under which leases find it; ended with the sweep."""
     name, namespace = f"pool-{folder.name}", ray.get_runtime_context().namespace
     path = [os.path.abspath(entry) for entry in sys.path]
-    pool = Pool.options(name=name, namespace=namespace).remote(  # type: ignore[attr-defined]
-        slots, resources, portable(spec.trainable), str(folder), scratch, path, spec.resources.parallelism
-    )
+    beside_us = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    pool = Pool.options(  # type: ignore[attr-defined]
+        name=name, namespace=namespace, scheduling_strategy=beside_us
+    ).remote(slots, resources, portable(spec.trainable), str(folder), scratch, path, spec.resources.parallelism)
     limit = CLOSE_S
     try:
         yield pool, (name, namespace)

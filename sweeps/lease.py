@@ -21,6 +21,8 @@ from sweeps.slots import Answer, Order
 
 LONGEST_EPOCHS = 5
 """An epoch may take so many times the trial's longest so far, and no less than the least deadline."""
+GATHER_S = 30.0
+"""A lease's first report waits so long for the phase's other leases to start."""
 MAX_LOSSES = 3
 """A trial that lost this many slots is FAILED: it is likely the one that kills them."""
 
@@ -33,6 +35,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
     """Forwards one trial after another to slots of the pool named in its config."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        self.pool: Any = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -43,6 +46,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.order = Order(**config["order"])
         self.metric: str = config["metric"]
         self.pool_name: tuple[str, str] = tuple(config["pool"])
+        self.leases: tuple[str, int] = tuple(config["leases"])
         self.report_every: float = config["report_every"]
         self.first_deadline: float = config["first_deadline"]
         self.least_deadline: float = config["least_deadline"]
@@ -58,18 +62,21 @@ class Lease(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Some epochs of the trial: the last one's `epoch` and `value` (the sweep's metric), the reports as JSON."""
-        pool = ray.get_actor(*self.pool_name)
+        all_at_work = None
+        if self.pool is None:
+            self.pool = ray.get_actor(*self.pool_name)
+            all_at_work = self.pool.gather.remote(*self.leases)
         self.lost, self.repeated = [], {}
         while True:
             try:
-                answer = self._advance(pool)
+                answer = self._advance()
                 break
             except GetTimeoutError:
                 message = f"the slot did not answer within {self._deadline():.0f} s"
             except (RayError, WorkerLost) as error:
                 message = f"the slot was lost: {first_line(error)}"
             self.slot = None
-            if ray.get(pool.replace.remote(self.order.holder)):  # which is nothing that the trial did
+            if ray.get(self.pool.replace.remote(self.order.holder)):  # which is nothing that the trial did
                 self._lose("node", "NodeLost", "the slot's node was lost")
                 continue
             self._lose("lost", "SlotLost", message)
@@ -78,6 +85,8 @@ class Lease(tune.Trainable):  # type: ignore[misc]
                 failure = {"kind": "lost", "error": "SlotLost", "message": "; ".join(self.losses), "traceback": ""}
                 answer = {"reports": [], "done": True, "failure": failure, "slot": 0}
                 break
+        if all_at_work is not None:  # else Tune would hand the next trial to this lease and kill one that still starts
+            ray.wait([all_at_work], timeout=GATHER_S)
         reports = answer["reports"]
         if reports:
             self.epoch = reports[-1]["epoch"]
@@ -98,10 +107,10 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             result["value"] = reports[-1]["metrics"][self.metric]
         return result
 
-    def _advance(self, pool: Any) -> Answer:
+    def _advance(self) -> Answer:
         """The next epochs that were not told yet, on a slot taken and started if need be."""
         if self.slot is None:
-            self.slot = ray.get(pool.acquire.remote(self.order.holder))
+            self.slot = ray.get(self.pool.acquire.remote(self.order.holder))
             self.longest = 0.0
             answer = self._command("start", replace(self.order, told=self.epoch), timeout=self.first_deadline)
             if answer["failure"]:

@@ -378,7 +378,7 @@ def split(history: History, slots: int) -> dict[str, float]:
     """How the wall time of all drivers divides: start-up until the slots are ready, training in them, the rest."""
     wall = max(0.0, now() - history.drivers[-1].last) + sum(driver.last - driver.began for driver in history.drivers)
     startup = sum(driver.ready - driver.began for driver in history.drivers)
-    training = history.seconds / slots
+    training = history.seconds / max(slots, 1)
     return {
         "wall_s": wall, "startup_s": startup, "training_s": training, "bookkeeping_s": wall - startup - training,
         "slots": slots, "gpu_hours": history.gpu_hours,

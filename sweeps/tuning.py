@@ -65,7 +65,7 @@ def run_phase(
         "checkpoints": tuple(sorted({*(range(0, epochs, every) if every else ()), *stops})),  # who is stopped has one
         "checkpoint_s": math.inf if every else CHECKPOINT_S,
     }
-    common = {
+    common: dict[str, Any] = {
         "metric": engine.spec.metric, "pool": engine.pool_name, "report_every": engine.spec.report_every,
         "first_deadline": FIRST_DEADLINE_S, "least_deadline": LEAST_DEADLINE_S,
     }  # fmt: skip
@@ -78,6 +78,7 @@ def run_phase(
     searcher.resume({trial.trial: trial.role for trial in earlier})
     for trial in earlier:
         events.settle(trial, saving)
+    common["leases"] = (phase, min(engine.slots, count - searcher.number + len(searcher.again)))
     if searcher.number >= count and not searcher.again:
         if engine.record.history.phases[phase].status != "FINISHED":
             close_phase(engine, phase, "FINISHED", "all trials")
@@ -230,6 +231,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         resume = history.checkpoint or order.resume  # where a lease that Tune starts again goes on
         order_now = {**trial.config["order"], "resume": resume, "told": history.told}
         trial.set_config({**trial.config, "order": order_now})
+        for name in result.keys() - {"training_iteration", "done"}:  # Tune would keep a record of each, for ever
+            del result[name]
         if self.judged.get(order.trial, {}).get("decision") == TrialScheduler.PAUSE and not told["done"]:
             self.paused.add(trial.trial_id)
             self.engine.pool.release.remote(order.holder)

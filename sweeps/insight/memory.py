@@ -29,10 +29,12 @@ def within(config: Config, space: Space, history: History, loop: Collection[str]
         return {name: value for name, value in of.items() if name in ALSO or name.rpartition(".")[2] not in loop}
 
     size = config.get("batch_size")
+    if size is None:
+        return config
     limits = [
         other["batch_size"] for other in refused(history) if "batch_size" in other and model(other) == model(config)
     ]
-    if size is None or size < min(limits, default=size + 1):
+    if size < min(limits, default=size + 1):
         return config
     smaller = [value for value in space["batch_size"].grid(64) if value < min(limits)]
     return {**config, "batch_size": max(smaller)} if smaller else config

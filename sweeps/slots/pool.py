@@ -59,6 +59,8 @@ class Pool:
         self.ending: set[asyncio.Future[None]] = set()
         """The ends of slots that were lost."""
         self.changed = asyncio.Condition()
+        self.present: dict[str, int] = {}
+        """Leases that have begun to work, by phase."""
         self._open(count, resources)
 
     def _open(self, count: int, resources: dict[str, float]) -> None:
@@ -107,6 +109,13 @@ class Pool:
         """Wait until every slot is up or given up, but not longer than that; how many are up."""
         await asyncio.wait(self.starting, timeout=limit_s)
         return len(self.free) + len(self.held)
+
+    async def gather(self, phase: str, leases: int) -> None:
+        """Wait until so many of the phase's leases are at work, the caller among them."""
+        async with self.changed:
+            self.present[phase] = self.present.get(phase, 0) + 1
+            self.changed.notify_all()
+            await self.changed.wait_for(lambda: self.present[phase] >= leases)
 
     async def acquire(self, holder: str) -> Any:
         """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up.

@@ -92,6 +92,8 @@ def main() -> int:
     """Exit code 0 when MLflow has everything, else 1, with the reason as the log's last lines."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business; its end is ours
     os.nice(19)  # training comes first, and Ray gives its workers 15
+    if hasattr(os, "SCHED_IDLE"):  # Linux: also before this one, which thousands of short trials would keep busy
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     folder, uri = place(sys.argv[1]), os.environ["MLFLOW_TRACKING_URI"]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SecretsHidden(uri))

@@ -1,4 +1,4 @@
-"""A sweep on a Ray of two nodes, which a thread changes while trials are at work. Run as a program by test_nodes.
+"""A sweep on a Ray of two nodes, which changes while trials are at work. Run as a program by test_nodes.
 
     python two_nodes.py STORAGE CASE      the sweep's folder is printed last
 
@@ -19,7 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.local import QUIET
-from e2e.terminal import journal, of_kind
+from e2e.terminal import below, journal, of_kind, processes
 from engine import toy_spec
 from sweeps import Sweep
 from sweeps.storage import newest_sweeps
@@ -50,6 +50,18 @@ class Nodes:
         while not (found := newest_sweeps(self.storage)) or len(of_kind(journal(found[0]), kind)) < reports:
             time.sleep(0.05)
 
+    def wait_for_second(self) -> None:
+        """Wait until a trial on the second node has reported and not ended: its slot is a child of that raylet."""
+        (raylet,) = self.second.all_processes["raylet"]
+        while True:
+            self.wait(1)
+            lines = journal(newest_sweeps(self.storage)[0])
+            ended = {line["trial"] for line in of_kind(lines, "end") if "trial" in line}
+            slots = {line["slot"] for line in of_kind(lines, "report") if line["trial"] not in ended}
+            if slots & below(raylet.process.pid, processes()).keys():
+                return
+            time.sleep(0.05)
+
     def signal_second(self, sent: signal.Signals) -> None:
         """Send the signal to the second node's raylet: as good as to the machine."""
         (raylet,) = self.second.all_processes["raylet"]
@@ -63,7 +75,10 @@ class Nodes:
 
     def change(self, case: str) -> None:
         """What the case's name says, once trials are at work."""
-        self.wait(6)
+        if case in ("kill", "freeze"):
+            self.wait_for_second()
+        else:  # across both nodes all are at work
+            self.wait(6)
         if case == "join":
             self.join()
         if case == "kill":
@@ -89,11 +104,13 @@ def main() -> None:
     os.environ.update(QUIET)
     nodes = Nodes(storage, second=case != "join")
     ray.init(address=nodes.cluster.address, log_to_driver=False, logging_level="ERROR")
-    changes = threading.Thread(target=nodes.change, args=(case,), daemon=True)
-    changes.start()
     more = {"across": ACROSS, "join": HALVES}.get(case, {})
-    sweep = Sweep(toy_spec(storage, space=SPACE, phases=TRIALS, **more)).run()
-    changes.join()
+    space = {**SPACE, "seconds": 1.5} if case == "join" else SPACE  # long enough for two more slots to start
+    sweep = Sweep(toy_spec(storage, space=space, phases=TRIALS, **more))
+    running = threading.Thread(target=sweep.run, daemon=True)  # a node can be added in the main thread only
+    running.start()
+    nodes.change(case)
+    running.join()
     nodes.close()
     print(sweep.folder)
 
