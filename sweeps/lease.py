@@ -76,7 +76,9 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             except (RayError, WorkerLost) as error:
                 message = f"the slot was lost: {first_line(error)}"
             self.slot = None
-            if ray.get(self.pool.replace.remote(self.order.holder)):  # which is nothing that the trial did
+            if ray.get(
+                self.pool.replace.remote(self.order.holder, self.order.lease)
+            ):  # which is nothing that the trial did
                 self._lose("node", "NodeLost", "the slot's node was lost")
                 continue
             self._lose("lost", "SlotLost", message)
@@ -110,15 +112,17 @@ class Lease(tune.Trainable):  # type: ignore[misc]
     def _advance(self) -> Answer:
         """The next epochs that were not told yet, on a slot taken and started if need be."""
         if self.slot is None:
-            self.slot = ray.get(self.pool.acquire.remote(self.order.holder))
+            self.slot = ray.get(self.pool.acquire.remote(self.order.holder, self.order.lease))
             self.longest = 0.0
-            answer = self._command("start", replace(self.order, told=self.epoch), timeout=self.first_deadline)
+            order = replace(self.order, told=self.epoch)
+            answer = self._answer(self.slot.command.remote("start", order), self.first_deadline)
             if answer["failure"]:
                 return answer
             if answer["torn"]:
                 self._lose("lost", "CheckpointError", f"it begins afresh: {answer['torn']}")
         while True:
-            answer = self._command("next", self.report_every, timeout=self._deadline())
+            me = self.order.holder, self.order.lease
+            answer = self._answer(self.slot.next.remote(me, self.report_every), self._deadline())
             self.longest = max([self.longest, *(report["seconds"] for report in answer["reports"])])
             again = [report for report in answer["reports"] if report["epoch"] <= self.epoch]
             self.repeated |= {report["epoch"]: report["metrics"] for report in again}
@@ -131,14 +135,14 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.lost.append({"kind": kind, "error": error, "message": message, "seconds": self.seconds})
         self.seconds = 0.0
 
-    def _command(self, name: str, *arguments: Any, timeout: float) -> Answer:
-        """Have the slot carry out a command; its time counts, also when the slot is lost over it.
+    def _answer(self, pending: Any, timeout: float) -> Answer:
+        """The slot's answer to a command; its time counts, also when the slot is lost over it.
 
         Raises RayError for a slot that is lost or late, WorkerLost for one that has lost one of its workers.
         """
         began = time.perf_counter()
         try:
-            answer: Answer = ray.get(self.slot.command.remote(name, *arguments), timeout=timeout)
+            answer: Answer = ray.get(pending, timeout=timeout)
         except RayError:
             self.seconds += time.perf_counter() - began
             raise

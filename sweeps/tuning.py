@@ -83,9 +83,12 @@ def run_phase(
         if engine.record.history.phases[phase].status != "FINISHED":
             close_phase(engine, phase, "FINISHED", "all trials")
         return
-    node = f"node:{ray.util.get_node_ip_address()}"  # leases stay beside the driver, on no CPU of the trials'
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # leases stay beside the driver,
+    room = tune.PlacementGroupFactory(  # on no CPU of the trials'
+        [{f"node:{ray.util.get_node_ip_address()}": 0.001}], bundle_label_selector=[here]
+    )
     tuner = tune.Tuner(
-        tune.with_resources(Lease, tune.PlacementGroupFactory([{node: 0.001}])),
+        tune.with_resources(Lease, room),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=judge,
@@ -235,6 +238,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             del result[name]
         if self.judged.get(order.trial, {}).get("decision") == TrialScheduler.PAUSE and not told["done"]:
             self.paused.add(trial.trial_id)
+            trial.set_config({**trial.config, "order": {**order_now, "lease": order.lease + 1}})
             self.engine.pool.release.remote(order.holder)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -266,14 +270,17 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A lease died at work: Tune starts another for the trial, which finds its slot still held."""
-        self._lease_lost(Order(**trial.config["order"]))
+        order = Order(**trial.config["order"])
+        trial.set_config({**trial.config, "order": {**trial.config["order"], "lease": order.lease + 1}})
+        self._lease_lost(order)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A lease died while it started, which Tune does not try again: the same order is handed out anew."""
         order = Order(**trial.config["order"])
         self._lease_lost(order)
         if self.problem is None:
-            self.retry(replace(order, told=self.record.history.trials[order.trial].told))
+            told = self.record.history.trials[order.trial].told
+            self.retry(replace(order, told=told, lease=order.lease + 1))
 
     def _compare(self, trial: TrialHistory, repeated: Mapping[str, Mapping[str, Any]]) -> None:
         """Say so, once a trial, when epochs that were trained again came out otherwise than the journal has them."""

@@ -59,6 +59,9 @@ class Pool:
         self.ending: set[asyncio.Future[None]] = set()
         """The ends of slots that were lost."""
         self.changed = asyncio.Condition()
+        self.leases: dict[str, int] = {}
+        """The number of each holder's lease, those before it are refused."""
+        self.calls = 0
         self.present: dict[str, int] = {}
         """Leases that have begun to work, by phase."""
         self._open(count, resources)
@@ -117,11 +120,13 @@ class Pool:
             self.changed.notify_all()
             await self.changed.wait_for(lambda: self.present[phase] >= leases)
 
-    async def acquire(self, holder: str) -> Any:
-        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up.
+    async def acquire(self, holder: str, lease: int = 1) -> Any:
+        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up, or to
+        a lease of which there is a newer one.
 
         Where there are none because no node is left that has room for one, it waits for such a node.
         """
+        self._check_newest(holder, lease)
         async with self.changed:
             if holder not in self.held:
                 await self.changed.wait_for(lambda: self.free or (self.problem and not self.alive))
@@ -132,6 +137,7 @@ class Pool:
 
     async def release(self, holder: str) -> None:
         """Close the trial and free its slot; a slot that does not answer in time is replaced."""
+        self.leases[holder] = self.leases.get(holder, 0) + 1  # one that lives on unknown to Ray gets no slot any more
         place = self.held.pop(holder, None)  # at once: a trial that was paused may come back before it is closed
         if place is None:
             return
@@ -150,8 +156,17 @@ class Pool:
             self.free.append(place)
             self.changed.notify_all()
 
-    async def replace(self, holder: str) -> bool:
-        """Kill the slot that is held and start another in its place; whether it was lost because a node was."""
+    def _check_newest(self, holder: str, lease: int) -> None:
+        newest = self.leases[holder] = max(lease, self.leases.get(holder, lease))
+        if lease < newest:
+            raise RuntimeError(f"lease {lease} of {holder} was replaced by lease {newest}")
+
+    async def replace(self, holder: str, lease: int = 1) -> bool:
+        """Kill the slot that is held and start another in its place; whether it was lost because a node was.
+
+        Raises RuntimeError as `acquire` does.
+        """
+        self._check_newest(holder, lease)
         place = self.held.pop(holder, None)
         if place is None:
             return False
@@ -190,11 +205,13 @@ class Pool:
 
     async def call(self, name: str, order: Order) -> Answer:
         """Have any free slot carry out one command for the driver."""
-        slot = await self.acquire(order.holder)
+        self.calls += 1
+        holder = f"call {self.calls}"
+        slot = await self.acquire(holder)
         try:
             return dict(await asyncio.wait_for(slot.command.remote(name, order), CALL_S))
         finally:
-            await self.release(order.holder)
+            await self.release(holder)
 
     async def _start(self) -> None:
         for _ in range(MAX_STARTS):

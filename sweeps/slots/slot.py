@@ -213,6 +213,7 @@ class Slot:
             run_config=RunConfig(name=f"slot-{os.getpid()}", storage_path=scratch),
         )
         self.poisoned = False
+        self.lease: tuple[str, int] | None = None
         self.run = threading.Thread(target=trainer.fit, daemon=True)
         self.run.start()
 
@@ -226,6 +227,13 @@ class Slot:
         """Wait for the end of the Ray Train run, which clears up behind its workers when they are gone."""
         self.run.join()
 
+    def next(self, lease: tuple[str, int], report_every: float) -> Answer:
+        """Have the workers train on for the lease, a holder and its number. Raises RuntimeError when it is not the one
+        that started the trial: another has taken over from it."""
+        if lease != self.lease:
+            raise RuntimeError(f"lease {lease[1]} of {lease[0]} was replaced")
+        return self.command("next", report_every)
+
     def command(self, name: str, argument: Any = None) -> Answer:
         """Have the workers carry out a command: their joined answer. Raises RuntimeError when they are gone.
 
@@ -233,6 +241,8 @@ class Slot:
         """
         if self.poisoned:
             return {"failure": None, "poisoned": True}
+        if name == "start":
+            self.lease = argument.holder, argument.lease
         answer = joined(self.mailbox.send(name, argument, self.run))
         self.poisoned = answer["poisoned"]
         return answer

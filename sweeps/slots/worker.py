@@ -41,6 +41,8 @@ class Order:
     """Epochs that are checkpointed, each with the first report that reaches it; the last epoch always is."""
     checkpoint_s: float = math.inf
     """Any other epoch is checkpointed when it ends so long after the newest checkpoint."""
+    lease: int = 1
+    """Which lease of the attempt this is: one that died for Ray may live on behind a network that is cut."""
     told: int = 0
     """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints but it."""
 

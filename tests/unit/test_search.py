@@ -179,6 +179,7 @@ def test_the_searcher_hands_out_every_trial_once_in_order_and_says_so():
             "resume": None,
             "checkpoints": (1.0, 2),
             "checkpoint_s": math.inf,
+            "lease": 1,
             "told": 0,
         },
     }
