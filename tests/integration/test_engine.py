@@ -132,6 +132,24 @@ def test_asha_stops_the_worse_and_says_why(tmp_path: Path) -> None:
         assert (last["decision"], trial.epochs[-1].epoch) == ("STOP", last["rung"])
 
 
+@pytest.mark.slow
+def test_decisions_are_the_same_whether_reports_travel_alone_or_together(tmp_path: Path) -> None:
+    """One trial at a time, so that both come to the rungs in the same order."""
+    found = []
+    for report_every in (0.0, 60.0):
+        sweep = run_toy(
+            tmp_path / str(report_every), space={"value": VALUE, "seconds": 0.02}, report_every=report_every,
+            phases=[{"kind": "explore", "trials": 12, "epochs": 27}], checkpoint_every=None,
+            resources={"concurrency": 1},
+        )  # fmt: skip
+        decisions = [{name: line[name] for name in line if name != "at"} for line in kinds(sweep, "decision")]
+        reports = {trial.trial: trial.curve("val/loss") for trial in sweep.history.trials.values()}
+        found.append((decisions, reports, {t.trial: t.reason for t in sweep.history.trials.values()}))
+    assert found[0] == found[1]
+    assert {line["decision"] for line in found[0][0]} == {"STOP", "CONTINUE"}
+    assert {line["rung"] for line in found[0][0]} == {1.0, 3.0, 9.0}
+
+
 def test_one_pool_of_slots_serves_every_phase(tmp_path: Path) -> None:
     sweep = run_toy(
         tmp_path,

@@ -1,4 +1,4 @@
-"""Trials of two workers each: one warm group for all of them, and what happens when one of the two fails."""
+"""Trials of two workers each: one warm group for all of them, with the numbers of one."""
 
 from __future__ import annotations
 
@@ -33,25 +33,6 @@ def test_trials_of_two_workers_share_one_group_and_leave_nothing(tmp_path: Path)
     assert {epoch.metrics["rank"] for epoch in epochs} == {0.0}, "what is journalled is rank 0's"
     assert any(trial.reason.startswith("stopped at rung") for trial in sweep.history.trials.values())
     assert sweep.verdict is not None
-    assert left_behind() == []
-
-
-def test_a_worker_that_fails_while_the_other_waits_costs_a_retry(tmp_path: Path) -> None:
-    space = {
-        "value": {"float": [0.0, 1.0]},
-        "behaviour": ["none", "raise_once", "kill"],
-        "marker": str(tmp_path / "once"),
-    }
-    sweep = run_toy(
-        tmp_path, "toys:in_step", space=space, resources=TWO, phases=[{"kind": "grid", "points": 1, "epochs": 3}]
-    )
-    for trial in sweep.history.trials.values():
-        assert (trial.status, [epoch.epoch for epoch in trial.epochs]) == ("FINISHED", [1, 2, 3])
-    failures = {
-        trial.config["behaviour"]: [f["failure_kind"] for f in trial.failures]
-        for trial in sweep.history.trials.values()
-    }
-    assert failures == {"none": [], "raise_once": ["error"], "kill": ["lost"]}
     assert left_behind() == []
 
 
