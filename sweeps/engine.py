@@ -26,6 +26,8 @@ from sweeps.storage import Folder
 
 LOOK_S = 2.0
 """Between two looks at the cluster's nodes and at what `sweeps stop` asks."""
+REMOTE_LOOK_S = 10.0
+"""The same where a look is a call to an object store."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Engine:
         `sweeps stop` asked for."""
         if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + LOOK_S
+        self._next_look = time.monotonic() + (LOOK_S if isinstance(self.folder, Path) else REMOTE_LOOK_S)
         self._follow(nodes_now())
         self.asked |= requests.taken(self.folder)
 

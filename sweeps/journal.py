@@ -49,12 +49,17 @@ READERS = 16
 """So many objects of a journal are fetched at once."""
 
 
-_BEGAN = time.time() - time.monotonic()
+def _elapsed() -> float:
+    """Seconds since the machine was started: on Linux those asleep as well."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+_BEGAN = time.time() - _elapsed()
 
 
 def now() -> float:
     """Unix seconds that never go back in this process, whatever is done to the machine's clock meanwhile."""
-    return _BEGAN + time.monotonic()
+    return _BEGAN + _elapsed()
 
 
 class Journal:

@@ -76,9 +76,8 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             except (RayError, WorkerLost) as error:
                 message = f"the slot was lost: {first_line(error)}"
             self.slot = None
-            if ray.get(
-                self.pool.replace.remote(self.order.holder, self.order.lease)
-            ):  # which is nothing that the trial did
+            its_node = ray.get(self.pool.replace.remote(self.order.holder, self.order.lease))
+            if its_node:  # nothing that the trial did
                 self._lose("node", "NodeLost", "the slot's node was lost")
                 continue
             self._lose("lost", "SlotLost", message)

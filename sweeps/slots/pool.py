@@ -32,16 +32,16 @@ class Place:
     nodes: frozenset[str]
     """Ray's ids of the nodes that its processes are on."""
 
-    async def kill(self) -> None:
+    async def kill(self, limit_s: float = CLOSE_S) -> None:
         """End the slot and give its resources back: those of a worker group outlive the slot that made it.
 
-        Its workers go with their placement group, and their Ray Train run is given time to notice: killed with the slot
-        it would leave a process behind on a Ray without a dashboard.
+        Its workers go with their placement group, and their Ray Train run is given `limit_s` to notice: killed with the
+        slot it would leave a process behind on a Ray without a dashboard.
         """
         if self.group is not None:
             remove_placement_group(self.group)
             with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
-                await asyncio.wait_for(self.slot.over.remote(), CLOSE_S)
+                await asyncio.wait_for(self.slot.over.remote(), limit_s)
         ray.kill(self.slot)
 
 
@@ -130,6 +130,7 @@ class Pool:
         async with self.changed:
             if holder not in self.held:
                 await self.changed.wait_for(lambda: self.free or (self.problem and not self.alive))
+                self._check_newest(holder, lease)  # its trial may have ended while it waited
                 if not self.free:
                     raise RuntimeError(self.problem)
                 self.held[holder] = self.free.pop()
@@ -201,7 +202,7 @@ class Pool:
         self.alive, self.count, self.problem = 0, 0, "the pool has ended"
         ends = (asyncio.wait_for(place.slot.command.remote("exit"), limit_s) for place in places)
         await asyncio.gather(*ends, return_exceptions=True)  # one that does not answer is killed all the same
-        await asyncio.gather(*self.ending, *(place.kill() for place in places))
+        await asyncio.gather(*self.ending, *(place.kill(limit_s) for place in places))
 
     async def call(self, name: str, order: Order) -> Answer:
         """Have any free slot carry out one command for the driver."""

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from ray import cloudpickle
 from engine import run_toy, toy_spec
 from sweeps import PlanError, Sweep, SweepFailed, UsageError
 from sweeps.journal import read
-from sweeps.slots import Pool
+from sweeps.slots import Order, Pool
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 VALUE = {"float": [0.0, 1.0]}
@@ -386,6 +387,30 @@ def test_a_pool_goes_on_with_the_slots_that_it_has_and_says_why_when_there_are_n
     ray.get(pool.replace.remote("c"))
     with pytest.raises(RuntimeError, match=r"a slot could not be started[\s\S]*no more slots"):
         ray.get(pool.acquire.remote("d"))
+    ray.get(pool.end.remote())
+    ray.kill(pool)
+
+
+@pytest.mark.slow
+def test_a_lease_that_lives_on_gets_no_slot_and_disturbs_none(tmp_path: Path) -> None:
+    """One that Ray has given up, because its node did not answer, and that does not know."""
+    arguments = "toys:trial", str(tmp_path), str(tmp_path), list(sys.path), "ddp"
+    pool = Pool.remote(1, {"workers": 1, "cpus": 1, "gpus": 0}, *arguments)
+    slot = ray.get(pool.acquire.remote("a.1", 1))
+    order = Order("a", 1, {"value": 0.0}, {"epochs": 4, "data_fraction": 1.0, "seed": 0})
+    assert ray.get(slot.command.remote("start", order))["failure"] is None
+    assert ray.get(slot.next.remote(("a.1", 1), 0.0))["reports"][0]["epoch"] == 1
+    assert ray.get(pool.acquire.remote("a.1", 2)) == slot, "the next lease goes on in it"
+    assert ray.get(slot.command.remote("start", replace(order, lease=2)))["failure"] is None
+    for late in (slot.next.remote(("a.1", 1), 0.0), pool.acquire.remote("a.1", 1), pool.replace.remote("a.1", 1)):
+        with pytest.raises(RuntimeError, match=r"lease 1 of a\.1 was replaced"):
+            ray.get(late)
+    assert ray.get(slot.next.remote(("a.1", 2), 0.0))["reports"][0]["epoch"] == 1, "it trains on undisturbed"
+    waiting = pool.acquire.remote("b.1", 1)
+    ray.get([pool.release.remote("b.1"), pool.release.remote("a.1")])
+    with pytest.raises(RuntimeError, match=r"lease 1 of b\.1 was replaced"):
+        ray.get(waiting)
+    assert ray.get(pool.acquire.remote("c.1", 1)) == slot, "what waited for a trial that has ended took nothing"
     ray.get(pool.end.remote())
     ray.kill(pool)
 
