@@ -54,19 +54,17 @@ def connect() -> Cluster:
     """Connect to the job's cluster, the connected Ray, or a new one of this machine's CPUs and GPUs."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(
-        logging.CRITICAL
-    )  # a page of traceback for a lease that is mended in a second
+    # ray.tune prints a page of traceback for a lease that is mended in a second.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     own = False
     if not ray.is_initialized():
         if in_job():
             ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
         else:
-            os.environ.setdefault(
-                "RAY_AUTH_MODE", "disabled"
-            )  # its ports are on loopback, and it lives as long as we do
             own = True
+            # Its ports are on loopback, and it lives as long as we do.
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
             ray.init(
                 address="local",
                 num_cpus=len(os.sched_getaffinity(0)),

@@ -76,14 +76,14 @@ class Engine:
         """
         before = needs(self.spec, self.nodes.values(), self.footprint)
         self.footprint |= {"peak_bytes": peak_bytes, "device_bytes": device_bytes}
-        now = needs(self.spec, self.nodes.values(), self.footprint)
-        if now == before:
+        after = needs(self.spec, self.nodes.values(), self.footprint)
+        if after == before:
             return
-        self.footprint["gpus"] = now["gpus"]
-        self.slots = slots_on(self.nodes.values(), self.spec, now)
-        ray.get(self.pool.renew.remote(self.slots, now))
+        self.footprint["gpus"] = after["gpus"]
+        self.slots = slots_on(self.nodes.values(), self.spec, after)
+        ray.get(self.pool.renew.remote(self.slots, after))
         each = f"{peak_bytes / 2**20:,.0f} of {device_bytes / 2**20:,.0f} MiB"
-        self.note(f"a trial takes {each}: {now['gpus']:g} of a GPU each, {self.slots} trials at a time")
+        self.note(f"a trial takes {each}: {after['gpus']:g} of a GPU each, {self.slots} trials at a time")
 
     def within_memory(self, config: Config, space: Space) -> Config:
         """The config, with a smaller batch where the same model is known to have no memory for its own."""
@@ -109,12 +109,8 @@ class Engine:
         ray.get(self.pool.follow.remote(self.slots, frozenset(nodes)))
         self.record.write("pool", slots=self.slots, nodes=len(nodes), came=came, left=left)
         changes = " and ".join(f"{count} {what}" for count, what in ((came, "joined"), (left, "left")) if count)
-        room_now = (
-            f"{self.slots} trial{'s' * (self.slots > 1)} at a time"
-            if self.slots
-            else "no room for a trial: waiting for a node"
-        )
-        self.note(f"nodes: {changes}; {room_now}")
+        outlook = "trials at a time: " + str(self.slots) if self.slots else "no room for a trial: waiting for a node"
+        self.note(f"nodes: {changes}; {outlook}")
 
     def call(self, name: str, order: Order) -> dict[str, Any]:
         """Have a free slot carry out a command; a slot that is lost over it is an answer with a `failure` too."""

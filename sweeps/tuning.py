@@ -83,10 +83,9 @@ def run_phase(
         if engine.record.history.phases[phase].status != "FINISHED":
             close_phase(engine, phase, "FINISHED", "all trials")
         return
-    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # leases stay beside the driver,
-    room = tune.PlacementGroupFactory(  # on no CPU of the trials'
-        [{f"node:{ray.util.get_node_ip_address()}": 0.001}], bundle_label_selector=[here]
-    )
+    # Leases stay beside the driver, on no CPU of the trials'.
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    room = tune.PlacementGroupFactory([{f"node:{ray.util.get_node_ip_address()}": 0.001}], bundle_label_selector=[here])
     tuner = tune.Tuner(
         tune.with_resources(Lease, room),
         tune_config=tune.TuneConfig(

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from cluster.local import nodes_now
 from sweeps.slots.slot import Slot
 from sweeps.slots.worker import Answer, Order
 
@@ -172,7 +173,7 @@ class Pool:
         if place is None:
             return False
         self._drop(place)
-        return not place.nodes <= await asyncio.to_thread(alive_nodes)
+        return not place.nodes <= frozenset(await asyncio.to_thread(nodes_now))
 
     def _drop(self, place: Place) -> None:
         """End a slot, and start another in its place where one is wanted."""
@@ -233,8 +234,3 @@ class Pool:
             self.alive -= 1
             self.problem = problem
             self.changed.notify_all()
-
-
-def alive_nodes() -> frozenset[str]:
-    """Ray's ids of the nodes that are there."""
-    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])

@@ -70,7 +70,6 @@ class Worker:
         self.reports: list[dict[str, Any]] = []
         """Of the command that is carried out."""
         self.saved_at = 0.0
-        self._at_stop = False
 
     def answer(self, name: str, argument: Any) -> Answer:
         """Carry out a command: one of the methods below."""
@@ -125,8 +124,9 @@ class Worker:
 
         began = time.perf_counter()
         while True:
+            before = self.epoch
             done, failed = self._epoch()
-            if done or failed or self.reports[-1]["checkpoint"] or self._at_stop:
+            if done or failed or self.reports[-1]["checkpoint"] or self._rung_since(before):
                 return {"reports": self.reports, "done": done or failed is not None, "failure": failed}
             if parallel.of_first(time.perf_counter() - began >= report_every):
                 return {"reports": self.reports, "done": False}
@@ -151,18 +151,21 @@ class Worker:
             raise ValueError(f"epoch {epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1")
         before, self.epoch = self.epoch, epoch
         done = self.epoch >= self.session.fidelity.epochs or report.done
-        told: dict[str, Any] = {"epoch": epoch, "metrics": metrics, "checkpoint": None}
-        if found := non_finite(epoch, metrics):
-            self.reports.append({**told, "seconds": time.perf_counter() - began})
-            return True, found
-        self._at_stop = any(before < due <= epoch for due in self.order.checkpoints)
-        late = time.perf_counter() - self.saved_at >= self.order.checkpoint_s
-        due = done or self._at_stop or parallel.of_first(late)
-        if due and epoch >= self.order.told and self.session.capture:
-            told["checkpoint"] = self._save()
-            self.saved_at = time.perf_counter()
-        self.reports.append({**told, "seconds": time.perf_counter() - began})
-        return done, None
+        found, checkpoint = non_finite(epoch, metrics), None
+        if not found:
+            late = time.perf_counter() - self.saved_at >= self.order.checkpoint_s
+            due = done or self._rung_since(before) or parallel.of_first(late)
+            if due and epoch >= self.order.told and self.session.capture:
+                checkpoint = self._save()
+                self.saved_at = time.perf_counter()
+        seconds = time.perf_counter() - began
+        self.reports.append({"epoch": epoch, "metrics": metrics, "checkpoint": checkpoint, "seconds": seconds})
+        return done or found is not None, found
+
+    def _rung_since(self, epoch: int) -> bool:
+        """Whether one of the epochs after that one is to be judged, or checkpointed for another reason."""
+        assert self.order is not None
+        return any(epoch < due <= self.epoch for due in self.order.checkpoints)
 
     def close(self, _: None) -> Answer:
         """End the trial by closing its generator."""
@@ -297,21 +300,21 @@ def failure(error: BaseException) -> dict[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     machinery = Path(__file__).parents[2] / "trainables"  # its own modules; the examples under it are trainables
     own = [f for f in frames if Path(f.filename) != Path(__file__) and Path(f.filename).parent != machinery]
-    kind = (
-        "lost"
-        if lost_peer(error)
-        else "memory"
-        if no_memory(error)
-        else "storage"
-        if isinstance(error, StorageFailure)
-        else "error"
-    )
     return {
-        "kind": kind,
+        "kind": kind_of(error),
         "error": type(error).__name__,
         "message": str(error) or repr(error),
         "traceback": "".join(traceback.format_list(own)),
     }
+
+
+def kind_of(error: BaseException) -> str:
+    """What a failure means: that of the storage is told first, since its text may be anything."""
+    if isinstance(error, StorageFailure):
+        return "storage"
+    if lost_peer(error):
+        return "lost"
+    return "memory" if no_memory(error) else "error"
 
 
 def lost_peer(error: BaseException) -> bool:

@@ -7,10 +7,13 @@ that has half of it are all the same case, and none makes anything twice.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -63,7 +66,7 @@ class Mirror:
         Raises TrackingError when MLflow will never take this sweep.
         """
         try:
-            self._client = self._client or MlflowClient(tracking_uri=self.uri)  # makes and migrates a new database
+            self._client = self._client or connected(self.uri)
             if self.history.spec is None:
                 return
             if self._runs is None:
@@ -200,6 +203,22 @@ class Mirror:
         if best:
             for figure in sorted(figures.glob("*.png")):
                 self._client.log_artifact(best.run_id, str(figure), "figures")
+
+
+def connected(uri: str) -> MlflowClient:
+    """A client of this URI. An sqlite file that is not there yet is made first.
+
+    It is made under another name and only then put in its place: MLflow makes tables one by one, and cannot go on in a
+    file in which a process that was killed made a part of them.
+    """
+    name = uri.removeprefix(SQLITE).partition("?")[0]
+    if uri.startswith(SQLITE) and not Path(name).exists():
+        with TemporaryDirectory(prefix=".mlflow-", dir=Path(name).parent) as folder:
+            new = Path(folder) / "mlflow.db"
+            MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
+            with contextlib.suppress(FileExistsError):  # another sweep that shares it was first
+                os.link(new, name)
+    return MlflowClient(tracking_uri=uri)
 
 
 def passing(error: MlflowException) -> bool:

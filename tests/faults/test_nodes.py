@@ -35,7 +35,7 @@ def test_a_node_that_is_lost_costs_no_trial_and_no_attempt(tmp_path: Path, case:
     sweep, lines, out = run_case(tmp_path, case)
     (change,) = of_kind(lines, "pool")
     assert [change[name] for name in ("slots", "nodes", "came", "left")] == [1, 1, 0, 1]
-    assert "nodes: 1 left; 1 trial at a time" in out
+    assert "nodes: 1 left; trials at a time: 1" in out
     failures = [f for trial in sweep.history.trials.values() for f in trial.failures]
     assert [f["failure_kind"] for f in failures] == ["node"], "nothing that is counted against a trial"
     assert {trial.attempt for trial in sweep.history.trials.values()} == {1}
@@ -48,7 +48,7 @@ def test_a_node_that_joins_is_used(tmp_path: Path) -> None:
     _, lines, out = run_case(tmp_path, "join")
     (change,) = of_kind(lines, "pool")
     assert [change[name] for name in ("slots", "nodes", "came", "left")] == [4, 2, 1, 0]
-    assert "nodes: 1 joined; 4 trials at a time" in out
+    assert "nodes: 1 joined; trials at a time: 4" in out
     assert len({line["slot"] for line in of_kind(lines, "report") if line["at"] < change["at"]}) == 2
     assert len({line["slot"] for line in of_kind(lines, "report")}) > 2
 
