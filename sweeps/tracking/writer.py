@@ -7,12 +7,14 @@ It ends when its standard input has ended and MLflow has everything, or has been
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
 import signal
 import sys
 import time
+from pathlib import Path
 
 from sweeps.errors import JournalError, TrackingError
 from sweeps.history import History
@@ -21,7 +23,7 @@ from sweeps.storage import Folder, place
 from sweeps.tracking.child import claim
 from sweeps.tracking.uris import without_secrets
 
-INTERVAL_S = 0.5
+INTERVAL_S = 2.0
 LONGEST_PAUSE_S = 10.0
 PATIENCE_S = 60.0
 """How long a server may be out of reach after the driver has ended; before that, for ever."""
@@ -77,6 +79,16 @@ def ended(stdin: int, wait_s: float) -> bool:
     return bool(readable) and os.read(stdin, 1024) == b""
 
 
+def step_back() -> None:
+    """Take the processor only when nothing else wants it: training comes first, and Ray gives its workers 15."""
+    os.nice(19)
+    if hasattr(os, "SCHED_IDLE"):  # Linux
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    # Where Linux shares the processor among sessions first, all of the above counts within this one only.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19", encoding="ascii")
+
+
 class SecretsHidden(logging.Formatter):
     """Formats as ever, tracebacks included, and hides what is secret in the tracking URI."""
 
@@ -91,9 +103,7 @@ class SecretsHidden(logging.Formatter):
 def main() -> int:
     """Exit code 0 when MLflow has everything, else 1, with the reason as the log's last lines."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business; its end is ours
-    os.nice(19)  # training comes first, and Ray gives its workers 15
-    if hasattr(os, "SCHED_IDLE"):  # Linux: also before this one, which thousands of short trials would keep busy
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    step_back()
     folder, uri = place(sys.argv[1]), os.environ["MLFLOW_TRACKING_URI"]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SecretsHidden(uri))

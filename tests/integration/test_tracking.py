@@ -295,7 +295,7 @@ def test_a_server_that_never_comes_back_is_given_up_with_what_is_missing_and_no_
         timeout=LIMIT_S,
         check=True,
     )
-    assert "out of reach, next try in 0.5 s" in answer.stderr
+    assert "out of reach, next try in 2.0 s" in answer.stderr
     assert "Missing there: confirm-000, " in answer.stderr
     assert "***@127.0.0.1" in answer.stderr
     assert "hunter2" not in answer.stderr
