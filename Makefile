@@ -61,7 +61,7 @@ bench: .venv/installed-bench ## run tests/benchmarks/NAME.py; without NAME, list
 else
 bench:
 	@echo "make bench NAME=one of:"
-	@ls tests/benchmarks | sed -n -e '/^harness\.py$$/d' -e 's/\.py$$//p'
+	@ls tests/benchmarks | sed -n -e '/^harness\.py$$/d' -e '/^ways\.py$$/d' -e 's/\.py$$//p'
 endif
 
 golden: .venv/installed ## write the golden files anew; read their diff before you commit it

@@ -55,6 +55,8 @@ class Engine:
     """Called after each trial's end is written."""
     note: Callable[[str], None] = lambda text: None
     """Tells the person who watches."""
+    beside: Callable[[], None] = lambda: None
+    """Sees, every few seconds, to what runs beside the phases."""
     asked: set[str] = field(default_factory=set)
     """Trials that `sweeps stop` named, or the whole sweep."""
     _next_look: float = 0.0
@@ -96,6 +98,7 @@ class Engine:
             return
         self._next_look = time.monotonic() + (LOOK_S if isinstance(self.folder, Path) else REMOTE_LOOK_S)
         self._follow(nodes_now())
+        self.beside()
         self.asked |= requests.taken(self.folder)
 
     def _follow(self, nodes: Mapping[str, Node]) -> None:

@@ -309,7 +309,8 @@ class Sweep:
         """Run the phases with MLflow and the live view beside them; close whatever happens."""
         spec, record = self.spec, engine.record
         uri = spec.tracking or tracking.default_uri(engine.folder)
-        child = tracking.start(engine.folder, uri)
+        writer = tracking.Writer(engine.folder, uri)
+        engine.beside = writer.mind
         status, reason = "INTERRUPTED", "interrupted"
         try:
             with Live(record.history, out, record.lock) as live:
@@ -333,7 +334,7 @@ class Sweep:
                 except StorageError as error:
                     report = f"not written: {error}"
             finally:  # whatever became of the storage
-                problem = tracking.finish(child, INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
+                problem = writer.finish(INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
             command, page = tracking.open_command(engine.folder, uri), tracking.page(engine.folder, uri)
             answer = summary(record.history, report=report, open_command=command, page=page)
             say(out, answer)

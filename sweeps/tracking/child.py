@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import cast
 
 from sweeps.errors import TrackingError
 from sweeps.storage import Folder, at_hand, lock_file, place
@@ -27,32 +28,56 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+GAVE_UP = 1
+"""The writer's exit code when it has told why MLflow will not have everything, and would end so again."""
+AGAIN_S = 10.0
+"""A writer that is killed again and again is started no more often than this."""
 
 
-def start(folder: Folder, uri: str) -> subprocess.Popen[bytes]:
-    """Start the process that follows the sweep's journal into MLflow, until its standard input ends."""
-    return _popen(folder, uri, subprocess.PIPE)
+class Writer:
+    """The process that follows a sweep's journal into MLflow, as its driver sees it."""
 
+    def __init__(self, folder: Folder, uri: str) -> None:
+        """Start it; it ends with this process, or by `finish`."""
+        self.folder, self.uri = folder, uri
+        self._begin(subprocess.PIPE)
 
-def finish(child: subprocess.Popen[bytes], timeout_s: float) -> str:
-    """Tell the writer that the journal is complete and wait for it. Empty when MLflow has everything, else a message.
+    def _begin(self, stdin: int) -> None:
+        self.began = time.monotonic()
+        self.child = _popen(self.folder, self.uri, stdin)
 
-    A writer that takes longer is left alone: it goes on by itself and gives up a minute after an unreachable server.
-    """
-    folder = place(cast(list[str], child.args)[-1])
-    if child.stdin:
-        with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code tells how
-            child.stdin.close()
-    replay = f"Nothing is lost: `sweeps sync {shlex.quote(str(folder))}` writes what is missing."
-    try:
-        code = child.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return f"MLflow: the writer (process {child.pid}) is still at work after {timeout_s:.0f} s.\n  {replay}"
-    if code == 0:
-        return ""
-    log = log_file(folder)
-    last = "\n  ".join(log.read_text(errors="replace").splitlines()[-5:])
-    return f"MLflow: the writer ended with exit code {code}; its last words in {log}:\n  {last}\n  {replay}"
+    def mind(self) -> None:
+        """Start it again when it was killed; not one that gave up by itself, which `finish` tells."""
+        if self.child.poll() not in (None, 0, GAVE_UP) and time.monotonic() - self.began >= AGAIN_S:
+            self._hang_up()
+            self._begin(subprocess.PIPE)
+
+    def finish(self, timeout_s: float) -> str:
+        """Tell it that the journal is complete and wait for it. Empty when MLflow has everything, else a message.
+
+        A writer that takes longer is left alone: it goes on by itself and gives up a minute after an unreachable
+        server.
+        """
+        self._hang_up()
+        if self.child.poll() not in (None, 0, GAVE_UP):
+            self._begin(subprocess.DEVNULL)
+        replay = f"Nothing is lost: `sweeps sync {shlex.quote(str(self.folder))}` writes what is missing."
+        try:
+            code = self.child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            still = f"MLflow: the writer (process {self.child.pid}) is still at work after {timeout_s:.0f} s."
+            return f"{still}\n  {replay}"
+        if code == 0:
+            return ""
+        log = log_file(self.folder)
+        last = "\n  ".join(log.read_text(errors="replace").splitlines()[-5:])
+        return f"MLflow: the writer ended with exit code {code}; its last words in {log}:\n  {last}\n  {replay}"
+
+    def _hang_up(self) -> None:
+        """Close our end of its standard input."""
+        if self.child.stdin:
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
+                self.child.stdin.close()
 
 
 def sync(folder: Folder, uri: str) -> None:
@@ -68,9 +93,8 @@ def sync(folder: Folder, uri: str) -> None:
         raise TrackingError(
             f"tracking: {folder} is being written to MLflow already.\n  Wait until its sweep has ended."
         ) from None
-    child = _popen(folder, uri, subprocess.DEVNULL)
-    if child.wait() != 0:
-        raise TrackingError(finish(child, 0))
+    if problem := Writer(folder, uri).finish(math.inf):
+        raise TrackingError(problem)
 
 
 def claim(folder: Folder) -> int:

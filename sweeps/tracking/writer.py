@@ -20,7 +20,7 @@ from sweeps.errors import JournalError, TrackingError
 from sweeps.history import History
 from sweeps.journal import JournalReader
 from sweeps.storage import Folder, place
-from sweeps.tracking.child import claim
+from sweeps.tracking.child import GAVE_UP, claim
 from sweeps.tracking.uris import without_secrets
 
 INTERVAL_S = 2.0
@@ -101,7 +101,7 @@ class SecretsHidden(logging.Formatter):
 
 
 def main() -> int:
-    """Exit code 0 when MLflow has everything, else 1, with the reason as the log's last lines."""
+    """Exit code 0 when MLflow has everything, else GAVE_UP, with the reason as the log's last lines."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business; its end is ours
     step_back()
     folder, uri = place(sys.argv[1]), os.environ["MLFLOW_TRACKING_URI"]
@@ -119,16 +119,16 @@ def main() -> int:
         except BlockingIOError:
             if time.monotonic() > deadline and ended(0, 0):
                 log.error("tracking: another writer of this sweep is at work and does not end")
-                return 1
+                return GAVE_UP
             time.sleep(INTERVAL_S)
     try:
         follow(folder, uri, 0)
     except (TrackingError, JournalError) as error:
         log.error("%s", error)
-        return 1
+        return GAVE_UP
     except Exception:  # the process's edge: whatever it was, the log tells it without secrets
         log.exception("the writer failed")
-        return 1
+        return GAVE_UP
     return 0
 
 

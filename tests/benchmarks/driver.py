@@ -33,7 +33,6 @@ from benchmarks.harness import ROOT, report
 from sweeps import Sweep, SweepSpec, tracking
 from sweeps.errors import UsageError
 from sweeps.history import History
-from sweeps.storage import Folder
 from trainables.contract import Report, Session
 
 TRIALS, EPOCHS, REPEATS = 3000, 3, 3
@@ -114,9 +113,11 @@ def written(root: Path) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def without_writer(folder: Folder, uri: str) -> subprocess.Popen[bytes]:
+class NoWriter(tracking.Writer):
     """In the writer's place: a process that waits, as the writer does, until its standard input ends."""
-    return subprocess.Popen(["sh", "-c", "cat > /dev/null", str(folder)], stdin=subprocess.PIPE)
+
+    def _begin(self, stdin: int) -> None:
+        self.child = subprocess.Popen(["sh", "-c", "cat > /dev/null"], stdin=stdin)
 
 
 def run(trials: int, writer: bool, profile: Path | None = None) -> Run:
@@ -126,7 +127,7 @@ def run(trials: int, writer: bool, profile: Path | None = None) -> Run:
         os.environ["RAY_TMPDIR"] = tempfile.tempdir = name  # where Ray's session and the sweep's scratch go
         (root / "ray").mkdir()
         if not writer:
-            tracking.start = without_writer
+            tracking.Writer = NoWriter  # type: ignore[misc]
         spec = SweepSpec(
             name="driver",
             trainable="benchmarks.driver:trial",

@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -68,6 +66,27 @@ def test_a_slot(tmp_path: Path, sent: signal.Signals) -> None:
     assert [f["failure_kind"] for trial in trials for f in trial.failures] == ["lost"]
 
 
+def test_a_slot_whose_trial_has_a_torn_checkpoint(tmp_path: Path) -> None:
+    """The trial begins afresh; the epochs that were told are trained again silently."""
+
+    def strike(lines: list[dict[str, Any]]) -> bool:
+        slots = at_work(lines)
+        saved = [line for line in of_kind(lines, "report") if line["checkpoint"] and line["slot"] in slots[-1:]]
+        if not saved or saved[-1]["epoch"] == 4:
+            return False
+        state = Path(str(newest_sweeps(tmp_path)[0] / saved[-1]["checkpoint"])) / "state.pt"
+        state.write_bytes(state.read_bytes()[:-7])
+        os.kill(slots[-1], signal.SIGKILL)
+        return True
+
+    with strikes(tmp_path, strike):
+        sweep = run_toy(tmp_path, space=SPACE, phases=PLAIN, checkpoint_every=2)
+    check_messages(check_whole(sweep, 6))
+    failures = [f for trial in sweep.history.trials.values() for f in trial.failures]
+    assert [f["error"] for f in failures] == ["SlotLost", "CheckpointError"]
+    assert {(trial.status, trial.told) for trial in sweep.history.trials.values()} == {("FINISHED", 4)}
+
+
 def test_every_lease(tmp_path: Path) -> None:
     """Killed one after another, at work or idle, until one that was at work is told of."""
 
@@ -87,21 +106,23 @@ def test_every_lease(tmp_path: Path) -> None:
     assert {(trial.status, trial.told) for trial in sweep.history.trials.values()} == {("FINISHED", 4)}
 
 
-def test_the_mlflow_writer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The sweep does not notice; its end says what to do, and doing it brings everything."""
+def test_the_mlflow_writer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at once, while it makes the database, and again later: others go on, and MLflow has everything."""
+    monkeypatch.setattr("sweeps.tracking.child.AGAIN_S", 0.0)
+    struck: list[int] = []
 
     def strike(lines: list[dict[str, Any]]) -> bool:
-        writers = own(r"sweeps\.tracking\.writer") if len(of_kind(lines, "report")) > 4 else []
-        for writer in writers:
-            os.kill(writer, signal.SIGKILL)
-        return bool(writers)
+        if len(of_kind(lines, "report")) >= 10 * len(struck):
+            for writer in set(own(r"sweeps\.tracking\.writer")) - set(struck):
+                os.kill(writer, signal.SIGKILL)
+                struck.append(writer)
+        return len(struck) == 3
 
     with strikes(tmp_path, strike):
         sweep = run_toy(tmp_path, space=SPACE, phases=PLAIN)
     lines = check_whole(sweep, 6)
     assert sweep.history.status == "FINISHED"
-    assert f"`sweeps sync {sweep.folder}` writes what is missing" in capsys.readouterr().err
-    subprocess.run([sys.executable, "-m", "sweeps", "sync", str(sweep.folder)], check=True, capture_output=True)
+    assert capsys.readouterr().err == ""
     with closing(sqlite3.connect(f"file:{sweep.folder}/mlflow.db?mode=ro", uri=True)) as connection:
         points = connection.execute(
             "SELECT r.name, m.step FROM metrics m JOIN runs r USING (run_uuid) WHERE m.key = 'val/loss'"

@@ -26,7 +26,7 @@ import pytest
 from recorded import record
 from sweeps.errors import TrackingError
 from sweeps.journal import read
-from sweeps.tracking import default_uri, finish, start, sync
+from sweeps.tracking import Writer, default_uri, sync
 from sweeps.tracking.child import ENVIRONMENT, claim, log_file
 
 LIMIT_S = 90
@@ -209,7 +209,8 @@ def test_it_follows_the_journal_as_it_grows(source: Path, tmp_path: Path) -> Non
     folder, lines = tmp_path / "recorded", read(source)
     database = folder / "mlflow.db"
     write(source, folder, in_the_middle_of(lines, "refine-002"))
-    child = start(folder, default_uri(folder))
+    writer = Writer(folder, default_uri(folder))
+    child = writer.child
     try:
         wait_until(lambda: statuses(database).get("refine-002") == "RUNNING", "the trial under way")
         os.kill(child.pid, signal.SIGINT)  # a Ctrl-C that reached it all the same
@@ -221,10 +222,10 @@ def test_it_follows_the_journal_as_it_grows(source: Path, tmp_path: Path) -> Non
         assert statuses(database)["refine-002"] == "FINISHED"
         assert os.getsid(child.pid) == child.pid  # out of the terminal's reach
         write(source, folder, None)
-        slow = finish(child, 0.001)
+        slow = writer.finish(0.001)
         assert f"process {child.pid}) is still at work" in slow  # told, and left alone
     finally:
-        message = finish(child, LIMIT_S)
+        message = writer.finish(LIMIT_S)
     assert message == ""
     assert points_in(database) == points_of(lines)
     assert "RUNNING" not in statuses(database).values()
@@ -235,8 +236,9 @@ def test_it_ends_by_itself_when_the_driver_is_killed_and_a_resumed_sweep_goes_on
     database = folder / "mlflow.db"
     write(source, folder, in_the_middle_of(lines, "refine-002"))
     code = (
-        "import sys, time; from pathlib import Path; from sweeps.tracking import default_uri, start\n"
-        "print(start(Path(sys.argv[1]), default_uri(Path(sys.argv[1]))).pid, flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from sweeps.tracking import Writer, default_uri\n"
+        "writer = Writer(Path(sys.argv[1]), default_uri(Path(sys.argv[1])))\n"
+        "print(writer.child.pid, flush=True); time.sleep(600)"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
@@ -269,9 +271,10 @@ def test_a_writer_that_fails_leaves_a_message_with_the_reason_and_the_replay(sou
     folder = tmp_path / "recorded"
     write(source, folder, 3)
     (folder / "mlflow.db").write_text("not a database" * 100)
-    child = start(folder, default_uri(folder))
-    child.wait(LIMIT_S)
-    message = finish(child, 1)
+    writer = Writer(folder, default_uri(folder))
+    writer.child.wait(LIMIT_S)
+    writer.mind()
+    message = writer.finish(1)
     assert "exit code 1" in message
     assert "file is not a database" in message
     assert f"sweeps sync {folder}" in message
@@ -369,7 +372,7 @@ def test_a_server_that_is_killed_and_restarted_in_the_middle_misses_nothing(sour
     (folder / "figures").mkdir()
     (folder / "figures" / "curves.png").write_bytes(b"\x89PNG")
     with mlflow_server(hub, port) as uri:
-        child = start(folder, uri)
+        writer = Writer(folder, uri)
         # Killed while it writes: some trials are there, others not.
         wait_until(lambda: len(statuses(database)) > 4, "the first runs")
     try:
@@ -378,7 +381,7 @@ def test_a_server_that_is_killed_and_restarted_in_the_middle_misses_nothing(sour
         with mlflow_server(hub, port):
             wait_until(lambda: statuses(database).get("confirm-004") == "RUNNING", "what came meanwhile")
             write(source, folder, None)
-            message = finish(child, LIMIT_S)
+            message = writer.finish(LIMIT_S)
             assert message == ""
             assert query(database, "SELECT count(*) FROM runs") == [(28,)]
             assert points_in(database) == points_of(lines)
@@ -386,8 +389,8 @@ def test_a_server_that_is_killed_and_restarted_in_the_middle_misses_nothing(sour
             sync(folder, uri)
             assert contents(database) == before
     finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
+        if writer.child.poll() is None:
+            writer.child.kill()
+            writer.child.wait()
     assert {path.name for path in (hub / "artifacts").rglob("*") if path.is_file()} == {"spec.json", "curves.png"}
     assert not (folder / "mlartifacts").exists()
