@@ -335,7 +335,7 @@ class Sweep:
                     report = f"not written: {error}"
             finally:  # whatever became of the storage
                 problem = writer.finish(INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
-            command, page = tracking.open_command(engine.folder, uri), tracking.page(engine.folder, uri)
+            command, page = tracking.open_command(engine.folder, uri), tracking.page(record.history, uri)
             answer = summary(record.history, report=report, open_command=command, page=page)
             say(out, answer)
             if problem:

@@ -41,9 +41,10 @@ def sync(sweep: str, tracking_uri: str | None) -> None:
     from sweeps.storage import find_sweep
 
     folder = find_sweep(sweep)
-    spec = words.spec_of(History.open(folder))
+    history = History.open(folder)
+    spec = words.spec_of(history)
     uri = tracking_uri or spec.tracking or tracking.default_uri(folder)
     tracking.sync(folder, uri)
     click.echo(tracking.open_command(folder, uri))
-    if page := tracking.page(folder, uri):
+    if page := tracking.page(history, uri):
         click.echo(f"then open {page}")

@@ -3,6 +3,7 @@
     driver ──► journal ──► child process: writer.py follows, mirror.py writes ──► MLflow
        ├── uris.py: can the URI be used, asked before the start    └── runs.py: how each run should look
        ├── child.py: start the child, mind it, finish it; sync replays a sweep that has ended
+       ├── views.py: the pages that MLflow's UI is to open on
        └── models.py: a model as a checkpoint, for a warm start; weights.py is the child process that loads it
 
 A child and not a thread: MLflow's import (2 s), its calls (60 ms each to a server) and its hangs stay out of the
@@ -11,6 +12,7 @@ process that runs Tune's loop. What stands here imports no mlflow.
 
 from sweeps.tracking.child import Writer, sync
 from sweeps.tracking.models import fetch_model
-from sweeps.tracking.uris import check, default_uri, open_command, page, without_secrets
+from sweeps.tracking.uris import check, default_uri, open_command, without_secrets
+from sweeps.tracking.views import page
 
 __all__ = ["Writer", "check", "default_uri", "fetch_model", "open_command", "page", "sync", "without_secrets"]

@@ -23,8 +23,9 @@ from sqlalchemy.exc import OperationalError
 from sweeps.errors import TrackingError
 from sweeps.history import History
 from sweeps.storage import at_hand
-from sweeps.tracking.runs import Point, RunRecord, best_points, points, sweep_record, trial_record
+from sweeps.tracking.runs import Point, RunRecord, best_points, milliseconds, points, sweep_record, trial_record
 from sweeps.tracking.uris import SQLITE
+from sweeps.tracking.views import views
 
 METRICS_A_BATCH, PARAMS_A_BATCH = 800, 100  # MLflow takes 1,000 entities a call in all
 PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
@@ -58,6 +59,7 @@ class Mirror:
         self._client: MlflowClient | None = None
         self._runs: dict[str, Known] | None = None
         self._experiment = ""
+        self._experiment_tags: dict[str, str] = {}
 
     def write(self, gone_at: float | None = None) -> None:
         """Bring MLflow up to the journal; `gone_at`: for the last time, the driver is no more.
@@ -84,6 +86,7 @@ class Mirror:
         sweep = self._found(sweep_record(self.history))
         if gone_at is None:
             self._send(sweep_record(self.history))
+            self._save_views()
         else:
             self.pending |= {trial.trial for trial in self.history.trials.values() if trial.status == "RUNNING"}
         for name in [name for name in self.history.trials if name in self.pending]:
@@ -101,6 +104,7 @@ class Mirror:
                 log.error("%s: refused by MLflow: %s", name, error)
             self.pending.discard(name)
         if gone_at is not None:  # last, so that a sweep shown as ended has everything
+            self._save_views()
             self._send_files(sweep.run_id)
             self._send(sweep_record(self.history, gone_at))
 
@@ -118,6 +122,7 @@ class Mirror:
         if found.lifecycle_stage != "active":
             mend = f"Restore it (mlflow experiments restore -x {found.experiment_id}), or give the spec another name."
             raise TrackingError(f"tracking: the experiment {name} is in MLflow's trash.\n  {mend}")
+        self._experiment_tags = dict(found.tags)
         return str(found.experiment_id)
 
     def _artifact_location(self) -> str | None:
@@ -186,6 +191,15 @@ class Mirror:
                 self._client.set_terminated(known.run_id, record.status, record.ended)
             known.status = record.status
         return known
+
+    def _save_views(self) -> None:
+        """Have the sweep's pages open as `views.py` says."""
+        assert self._client is not None
+        for view in views(self.history):
+            value = view.value(milliseconds(self.history.header["began"]))
+            if self._experiment_tags.get(view.tag) != value:
+                self._client.set_experiment_tag(self._experiment, view.tag, value)
+                self._experiment_tags[view.tag] = value
 
     def _send_files(self, sweep_run: str) -> None:
         """The spec, the figures and the report to the sweep's run, the figures to the best trial's as well."""

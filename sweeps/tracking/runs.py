@@ -28,6 +28,8 @@ RUN_STATUS = {
     "FAILED": "FAILED",
     "INTERRUPTED": "KILLED",
 }
+COLOURS = ("#077A9D", "#C82D4C", "#8BCAE7", "#B45091", "#FFAB00", "#00875C", "#902A6B", "#445461")
+"""Of the phases, in their order."""
 GONE = "the driver ended without a word; `sweeps resume` goes on"
 
 
@@ -123,6 +125,7 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
         "fidelity.classes": str(trial.fidelity.get("classes", "")),
         "attempt": str(trial.attempt),
         "failures": "\n".join(failures),
+        "mlflow.runColor": colour(history, trial.phase),
         "nonfinite": ", ".join(nonfinite(trial.epochs)),
     }
     return RunRecord(
@@ -145,6 +148,13 @@ def trial_params(history: History, trial: TrialHistory) -> dict[str, str]:
         if isinstance(domain, Float) and domain.scale == "log" and isinstance(value, int | float) and value > 0:
             params[f"log10_{name}"] = f"{math.log10(value):.6g}"
     return {legal(name): cut(value) for name, value in params.items()}
+
+
+def colour(history: History, phase: str) -> str:
+    """The colour of a phase's runs in MLflow's charts."""
+    assert history.spec is not None
+    names = [phase_name(found) for found in history.spec.phases]
+    return COLOURS[names.index(phase) % len(COLOURS)] if phase in names else COLOURS[-1]
 
 
 def points(epochs: Iterable[Epoch]) -> list[Point]:

@@ -7,6 +7,7 @@ of a night. A secret in a URI never reaches a message: whatever is shown goes th
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shlex
@@ -70,15 +71,16 @@ def open_command(folder: Folder, uri: str) -> str:
     )
 
 
-def page(folder: Folder, uri: str) -> str:
-    """Where that command shows the sweep's runs; empty when that is not known.
-
-    MLflow opens on a page for language models, which is empty here. In a sweep's own file the experiment is the first
-    after MLflow's default one.
-    """
-    if uri != default_uri(folder):
+def experiment_id(uri: str, name: str) -> str:
+    """The id of a server's experiment; empty where there is none, or no server is at this URI or answers."""
+    if urlsplit(uri).scheme not in ("http", "https"):
         return ""
-    return "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    query = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(name, safe='')}"
+    try:
+        code, body = _get(uri, query)
+        return str(json.loads(body)["experiment"]["experiment_id"]) if code == 200 else ""
+    except (OSError, HTTPException, ValueError, KeyError):
+        return ""
 
 
 def without_secrets(text: str, uri: str) -> str:
@@ -101,7 +103,7 @@ def wrong(uri: str, problem: str, mend: str) -> TrackingError:
 def _check_server(uri: str) -> None:
     start = "Start it with `mlflow server`, or mend the address; without --tracking-uri the sweep keeps an sqlite file."
     try:
-        health = _get(uri, "/health")
+        health, _ = _get(uri, "/health")
     except (OSError, HTTPException, ValueError) as error:  # refused, no such host, timed out, not HTTP at all
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise wrong(uri, f"cannot be reached ({reason})", start) from None
@@ -112,7 +114,7 @@ def _check_server(uri: str) -> None:
     if Path("~/.mlflow/credentials").expanduser().exists():
         return  # likewise: only MLflow knows which of them it will use
     try:
-        code = _get(uri, "/api/2.0/mlflow/experiments/search?max_results=1")
+        code, _ = _get(uri, "/api/2.0/mlflow/experiments/search?max_results=1")
     except (OSError, HTTPException) as error:
         raise wrong(uri, f"is up but does not answer a search ({error})", "See the server's log.") from None
     if code in (401, 403):
@@ -124,8 +126,8 @@ def _check_server(uri: str) -> None:
         raise wrong(uri, f"is up but answers a search with {code}", "See the server's log.")
 
 
-def _get(uri: str, path: str) -> int:
-    """The status of a GET with the credentials and the TLS settings that MLflow's client would use."""
+def _get(uri: str, path: str) -> tuple[int, bytes]:
+    """The status and the body of a GET with the credentials and the TLS settings that MLflow's client would use."""
     parts = urlsplit(uri)
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}{path}"
     request = urllib.request.Request(address)
@@ -143,10 +145,10 @@ def _get(uri: str, path: str) -> int:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
-            return int(answer.status)
+            return int(answer.status), answer.read()
     except urllib.error.HTTPError as error:
         error.close()
-        return error.code
+        return error.code, b""
 
 
 def _check_sqlite(uri: str) -> None:

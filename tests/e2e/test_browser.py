@@ -160,6 +160,20 @@ def test_mlflow_lists_the_sweep_and_its_trials(
     assert {name.partition("-")[0] for name in names & begun} == {"explore", "refine", "confirm"}
 
 
+def test_the_printed_link_opens_the_sweep_at_a_glance(demo: Swept, mlflow_server: str, page: Page) -> None:
+    """Trials only, by phase, with what was searched and their curves, whose last points are the journal's."""
+    printed = re.search(r"then open http://127\.0\.0\.1:5000(\S+)", demo.out)
+    assert printed
+    begun = {line["trial"] for line in of_kind(demo.journal, "trial")}
+    page.set_viewport_size({"width": 1600, "height": 1800})
+    page.goto(mlflow_server + printed[1])
+    expect(page.get_by_text(f"{len(begun)} matching runs")).to_be_visible()
+    expect(page.get_by_text("Parallel Coordinates")).to_be_visible()
+    expect(page.locator(".js-plotly-plot path.js-line").nth(9)).to_be_attached()
+    screenshot(page, "mlflow-view")
+    assert page.get_by_text("Error loading shared view state").count() == 0
+
+
 def test_mlflow_shows_a_trials_params_and_metrics(
     demo: Swept, mlflow_server: str, runs: dict[str, str], page: Page
 ) -> None:

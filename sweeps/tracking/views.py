@@ -1,0 +1,205 @@
+"""The pages that MLflow's UI is to open on: its own table hides a sweep behind what a language model's user wants.
+
+A view is a tag of the experiment, `mlflow.sharedViewState.<key>`, that MLflow writes when a person shares what they
+see, and a link that names the key. The format is MLflow's own affair (read from its script, version 3.17): a browser
+test guards it, and a UI that does not understand it says so and shows its usual table.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.history import History
+from sweeps.space import Constant, Float
+from sweeps.spec import phase_name
+from sweeps.tracking.runs import legal
+from sweeps.tracking.uris import default_uri, experiment_id, open_command
+
+MAX_TAG = 20_000
+"""Characters that MLflow takes."""
+MOST_CURVES = 100
+"""Trials of which MLflow draws curves: so many does its table load at first."""
+MOST_PARAMETERS = 12
+"""Axes of the parallel coordinates, and columns of the table, before nobody can read them."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A saved view of a sweep's runs."""
+
+    key: str
+    """Names it in links."""
+    name: str
+    state: dict[str, Any]
+
+    @property
+    def tag(self) -> str:
+        """The name of the experiment's tag."""
+        return f"mlflow.sharedViewState.{self.key}"
+
+    def value(self, at: int) -> str:
+        """The tag's value; `at` is when the view was made, in milliseconds."""
+        packed = base64.b64encode(zlib.compress(json.dumps(self.state).encode(), 9)).decode()
+        return json.dumps({"name": self.name, "createdAt": at, "updatedAt": at, "state": f"deflate;{packed}"})
+
+
+def views(history: History) -> list[View]:
+    """The sweep's views: all its trials, and the seeds that confirmed it where there are any."""
+    assert history.spec is not None
+    found = [trials_view(history)]
+    confirm = [phase_name(phase) for phase in history.spec.phases if phase.kind == "confirm"]
+    return found + [seeds_view(history, phase) for phase in confirm if history.of_phase(phase)]
+
+
+def page(history: History, uri: str) -> str:
+    """Where MLflow shows all trials of the sweep; empty when that is not known.
+
+    In a sweep's own database, opened by the command that is printed, the experiment is the first after MLflow's default
+    one; a server is asked.
+    """
+    assert history.spec is not None
+    server, experiment = "http://127.0.0.1:5000", "1"
+    if uri != default_uri(history.folder):
+        server, experiment = open_command(history.folder, uri), experiment_id(uri, history.spec.name)
+    if not experiment:
+        return ""
+    query = f"workflowType=machine_learning&viewStateShareKey={key_of(history.name, 'trials')}&compareRunsMode=CHART"
+    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?{query}"
+
+
+def trials_view(history: History) -> View:
+    """Trials only, the best first: parallel coordinates of what was searched, and curves of the best."""
+    assert history.spec is not None
+    metric, names = history.spec.metric, searched(history)[:MOST_PARAMETERS]
+    curves = f"{metric} of the best {MOST_CURVES} trials" if len(history.trials) > MOST_CURVES else metric
+    charts = [
+        {"type": "PARALLEL", "selectedParams": names, "selectedMetrics": [best(metric)], "showAllRuns": True},
+        line(legal(metric), curves),
+    ]
+    columns = [
+        *(column("tags", name) for name in ("phase", "sweep.status", "sweep.stop_reason")),
+        column("metrics", best(metric)),
+        column("metrics", "best/epoch"),
+        *(column("params", name.removeprefix("log10_")) for name in names),
+    ]
+    return view(history, "trials", f"{history.name}: trials", "", charts, columns, "phase")
+
+
+def seeds_view(history: History, phase: str) -> View:
+    """The trials of the confirm phase: each arm's values over its seeds."""
+    assert history.spec is not None
+    metric = history.spec.metric
+    charts = [
+        {"type": "BAR", "metricKey": best(metric), "displayName": f"best {metric} of each seed"},
+        line(legal(metric), metric),
+    ]
+    columns = [
+        *(column("tags", name) for name in ("role", "seed")),
+        column("metrics", best(metric)),
+        column("metrics", "best/epoch"),
+    ]
+    return view(
+        history, "seeds", f"{history.name}: seeds", f' AND tags.phase = "{phase}"', charts, columns, "role"
+    )  # fmt: skip
+
+
+def view(
+    history: History,
+    kind: str,
+    name: str,
+    more: str,
+    charts: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    grouped: str,
+) -> View:
+    """A view of the sweep's trials, `more` of a filter beside, in groups by a tag but drawn one by one."""
+    assert history.spec is not None
+    section = "sweep"
+    cards = [
+        {"uuid": f"{kind}-{n}", "metricSectionId": section, "isGenerated": False, "deleted": False, **chart}
+        for n, chart in enumerate(charts)
+    ]
+    state = {
+        "searchFilter": f'tags.sweep = "{history.name}" AND tags.`sweep.kind` = "trial"{more}',
+        "orderByKey": column("metrics", best(history.spec.metric)),
+        "orderByAsc": history.spec.mode == "min",
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": list(columns),
+        "runsHiddenMode": "SHOW_ALL",
+        "runsHidden": [],
+        "runsPinned": [],
+        "runsVisibilityMap": {},
+        "runsExpanded": {},
+        "groupsExpanded": {},
+        "columnOrder": [],
+        "columnWidths": {},
+        "compareRunCharts": cards,
+        "compareRunSections": [
+            {
+                "uuid": section,
+                "name": name,
+                "columns": 1,
+                "cardHeight": 420,
+                "display": True,
+                "isReordered": True,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+        "isAccordionReordered": True,
+        "viewMaximized": False,
+        "runListHidden": False,
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": grouped}]},
+        "useGroupedValuesInCharts": False,
+        "hideEmptyCharts": True,
+        "autoRefreshEnabled": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+    return View(key_of(history.name, kind), name, state)
+
+
+def key_of(sweep: str, kind: str) -> str:
+    """The key of a sweep's view."""
+    return hashlib.sha256(f"{sweep} {kind}".encode()).hexdigest()[:32]
+
+
+def line(metric: str, title: str) -> dict[str, Any]:
+    """A chart of a metric's curves."""
+    return {
+        "type": "LINE", "metricKey": metric, "selectedMetricKeys": [metric], "displayName": title, "xAxisKey": "step",
+        "selectedXAxisMetricKey": "", "xAxisScaleType": "linear", "scaleType": "linear", "range": {},
+        "yAxisKey": "metric", "yAxisExpressions": [], "ignoreOutliers": False, "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True, "lineSmoothness": 0, "runsCountToCompare": MOST_CURVES,
+    }  # fmt: skip
+
+
+def best(metric: str) -> str:
+    """The metric that holds a trial's best value."""
+    return legal(f"best/{metric}")
+
+
+def column(kind: str, name: str) -> str:
+    """A column as the table names it."""
+    return f"{kind}.`{name}`"
+
+
+def searched(history: History) -> list[str]:
+    """The params that were searched, as MLflow has them: on a logarithmic scale the logarithm.
+
+    Without those that not every trial has: MLflow's chart would leave out the trials without one of its axes.
+    """
+    assert history.spec is not None
+    return [
+        legal(f"log10_{name}" if isinstance(domain, Float) and domain.scale == "log" else name)
+        for name, domain in history.spec.space.root.items()
+        if not isinstance(domain, Constant) and not domain.when
+    ]
