@@ -16,16 +16,17 @@ from sweeps.errors import PlanError
 from sweeps.history import Record
 from sweeps.insight.memory import within
 from sweeps.journal import now
-from sweeps.lease import first_line
 from sweeps.plan import Node, fitting, make_plan, needs, render, slots_on
 from sweeps.retention import Keeper
-from sweeps.slots import Order
+from sweeps.slots import Order, first_line
 from sweeps.space import Config, Space
 from sweeps.spec import SweepSpec
 from sweeps.storage import Folder
 
 LOOK_S = 2.0
 """Between two looks at the cluster's nodes and at what `sweeps stop` asks."""
+CALLS = 3
+"""So many slots may be lost over one command."""
 REMOTE_LOOK_S = 10.0
 """The same where a look is a call to an object store."""
 
@@ -116,12 +117,19 @@ class Engine:
         self.note(f"nodes: {changes}; {outlook}")
 
     def call(self, name: str, order: Order) -> dict[str, Any]:
-        """Have a free slot carry out a command; a slot that is lost over it is an answer with a `failure` too."""
-        try:
-            return dict(ray.get(self.pool.call.remote(name, order)))
-        except ray.exceptions.RayError as error:
-            message = f"its slot was lost: {first_line(error)}"
-            return {"failure": {"kind": "lost", "error": "SlotLost", "message": message}}
+        """Have a free slot carry out a command, another one when that is lost over it; an answer with a `failure` when
+        it cannot be done."""
+        for _ in range(CALLS):
+            pending = self.pool.call.remote(name, order)
+            while not ray.wait([pending], timeout=LOOK_S)[0]:
+                self.look_around()
+            try:
+                return dict(ray.get(pending))
+            except ray.exceptions.RayError as error:
+                message = f"its slot was lost: {first_line(error)}"
+                if isinstance(error, TimeoutError):  # another slot would take as long
+                    break
+        return {"failure": {"kind": "lost", "error": "SlotLost", "message": message}}
 
     def spent(self) -> str:
         """Which part of the budget is used up, as a sentence; empty while there is some left."""

@@ -41,6 +41,8 @@ class Epoch:
     checkpoint: str | None
     slot: int
     """Process id of the slot that trained it."""
+    done: bool = False
+    """Whether the trial ended with it, as it tells itself."""
 
 
 @dataclass
@@ -235,6 +237,7 @@ class History:
                     line["attempt"],
                     line["checkpoint"],
                     line["slot"],
+                    line.get("done", False),
                 )
             )
         elif kind == "decision":

@@ -17,7 +17,7 @@ from ray import tune
 from ray.exceptions import GetTimeoutError, RayError
 
 from sweeps.journal import finite
-from sweeps.slots import Answer, Order
+from sweeps.slots import Answer, NoSlots, Order, first_line
 
 LONGEST_EPOCHS = 5
 """An epoch may take so many times the trial's longest so far, and no less than the least deadline."""
@@ -50,9 +50,13 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.report_every: float = config["report_every"]
         self.first_deadline: float = config["first_deadline"]
         self.least_deadline: float = config["least_deadline"]
+        self.save_deadline: float = config["save_deadline"]
         self.epoch = self.order.told
         self.slot: Any = None
         self.longest = 0.0
+        """Seconds of this slot's longest epoch, with its checkpoint where one was written."""
+        self.unsaved = True
+        """Whether this slot has not written a checkpoint yet and may."""
         self.seconds = 0.0
         self.losses: list[str] = []
         self.lost: list[dict[str, Any]] = []
@@ -73,6 +77,10 @@ class Lease(tune.Trainable):  # type: ignore[misc]
                 break
             except GetTimeoutError:
                 message = f"the slot did not answer within {self._deadline():.0f} s"
+            except NoSlots as error:
+                failure = {"kind": "slots", "error": "NoSlots", "message": first_line(error), "traceback": ""}
+                answer = {"reports": [], "done": True, "failure": failure, "slot": 0}
+                break
             except (RayError, WorkerLost) as error:
                 message = f"the slot was lost: {first_line(error)}"
             self.slot = None
@@ -112,7 +120,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         """The next epochs that were not told yet, on a slot taken and started if need be."""
         if self.slot is None:
             self.slot = ray.get(self.pool.acquire.remote(self.order.holder, self.order.lease))
-            self.longest = 0.0
+            self.longest, self.unsaved = 0.0, True
             order = replace(self.order, told=self.epoch)
             answer = self._answer(self.slot.command.remote("start", order), self.first_deadline)
             if answer["failure"]:
@@ -123,6 +131,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             me = self.order.holder, self.order.lease
             answer = self._answer(self.slot.next.remote(me, self.report_every), self._deadline())
             self.longest = max([self.longest, *(report["seconds"] for report in answer["reports"])])
+            self.unsaved &= answer["saves"] and not any(report["checkpoint"] for report in answer["reports"])
             again = [report for report in answer["reports"] if report["epoch"] <= self.epoch]
             self.repeated |= {report["epoch"]: report["metrics"] for report in again}
             answer["reports"] = answer["reports"][len(again) :]
@@ -153,15 +162,11 @@ class Lease(tune.Trainable):  # type: ignore[misc]
     def _deadline(self) -> float:
         if not self.longest:
             return self.first_deadline
-        return self.report_every + max(self.least_deadline, LONGEST_EPOCHS * self.longest)
+        epoch = max(self.least_deadline, LONGEST_EPOCHS * self.longest)
+        return self.report_every + epoch + (self.save_deadline if self.unsaved else 0.0)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Tune asks at a trial's end; our checkpoints are in the sweep's storage."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See `save_checkpoint`."""
-
-
-def first_line(error: Exception) -> str:
-    """What Ray says of a lost actor, without its page of identifiers; of an error within it the cause."""
-    return str(getattr(error, "cause", None) or error).strip().splitlines()[0]

@@ -39,7 +39,10 @@ def stop(folder: Folder, trial: str | None = None) -> None:
         if all(name != request for name, _ in files(folder / "requests")):
             return
         time.sleep(0.2)
-    filesystem.delete_file(f"{path}/{request}")
+    try:
+        filesystem.delete_file(f"{path}/{request}")
+    except FileNotFoundError:  # taken just now
+        return
     raise UsageError(f"no driver is at work on {folder}: it has ended already. `sweeps resume` goes on with it.")
 
 

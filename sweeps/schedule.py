@@ -7,15 +7,16 @@ stopping variant: a trial at a rung goes on when it is in the top 1/reduction_fa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from sweeps.history import TrialHistory
+from sweeps.history import LIVE, TrialHistory
 from sweeps.search import Scratch
+from sweeps.slots import non_finite
 from sweeps.spec import rungs
 
 Decided = Callable[[str, dict[str, Any]], None]
@@ -110,14 +111,23 @@ class InOrder(Scratch, FIFOScheduler):  # type: ignore[misc]
         """None: see Asha."""
 
 
-def rebuild(judge: TrialScheduler, trials: Sequence[TrialHistory], metric: str) -> None:
-    """Bring a new scheduler to where an earlier driver's stood, by telling it the journal's reports in their order."""
+def rebuild(
+    judge: TrialScheduler, trials: Sequence[TrialHistory], metric: str, decided: Collection[tuple[str, int]]
+) -> None:
+    """Bring a new scheduler to where an earlier driver's stood, by telling it the journal's reports in their order.
+
+    It is told what the earlier one was: the reports that were `decided` on, trial and epoch, and the newest of a live
+    trial, whose decision the driver may not have lived to write. One with which a trial ended was never judged.
+    """
     known = {trial.trial: Ours(trial.trial) for trial in trials}
     told = sorted(
         (epoch.at, trial.trial, epoch.epoch, epoch.metrics[metric])
         for trial in trials
         for epoch in trial.epochs
         if metric in epoch.metrics
+        and ((trial.trial, epoch.epoch) in decided or (trial.status in LIVE and epoch is trial.epochs[-1]))
+        and not epoch.done
+        and not non_finite(epoch.epoch, epoch.metrics)
     )
     for trial in known.values():
         judge.on_trial_add(None, trial)

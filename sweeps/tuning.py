@@ -20,7 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 from sweeps.engine import Engine
 from sweeps.errors import StorageError, SweepFailed, SweepsError
 from sweeps.history import LIVE, TrialHistory
-from sweeps.lease import Lease
+from sweeps.lease import LONGEST_EPOCHS, Lease
 from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
 from sweeps.slots import ASIDE, INTERRUPTED_S, Order, non_finite
@@ -34,6 +34,8 @@ FIRST_DEADLINE_S = 1800.0
 """For the first epoch after a start, which may load data and compile."""
 LEAST_DEADLINE_S = 60.0
 """For any later one; see the lease."""
+SAVE_DEADLINE_S = 600.0
+"""Beside that for an epoch with which a slot may write its first checkpoint: how long that takes is not known."""
 CHECKPOINT_S = 10.0
 """Between checkpoints, where the spec does not give epochs: what a lost slot costs at most, beside its start."""
 LEASE_LOSSES = 6
@@ -65,16 +67,21 @@ def run_phase(
         "checkpoints": tuple(sorted({*(range(0, epochs, every) if every else ()), *stops})),  # who is stopped has one
         "checkpoint_s": math.inf if every else CHECKPOINT_S,
     }
+    expected = next((plan["seconds_per_epoch"] for plan in engine.record.history.plans[-1:]), None) or 0.0
     common: dict[str, Any] = {
         "metric": engine.spec.metric, "pool": engine.pool_name, "report_every": engine.spec.report_every,
-        "first_deadline": FIRST_DEADLINE_S, "least_deadline": LEAST_DEADLINE_S,
+        "first_deadline": max(FIRST_DEADLINE_S, LONGEST_EPOCHS * expected), "least_deadline": LEAST_DEADLINE_S,
+        "save_deadline": SAVE_DEADLINE_S,
     }  # fmt: skip
-    searcher = PhaseSearcher(phase, count, propose, fidelity, common, events.begin, saving, limit=lambda: engine.slots)
+    searcher = PhaseSearcher(
+        phase, count, propose, fidelity, common, events.begin, saving, limit=lambda: max(engine.slots, 1)
+    )  # with none it waits for one
     events.retry, events.paused = searcher.retry, searcher.paused
     judge: TrialScheduler = scheduler(
         engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided, unstopped_share
     )
-    rebuild(judge, earlier, engine.spec.metric)
+    decided = {(line["trial"], line["epoch"]) for line in engine.record.history.decisions}
+    rebuild(judge, earlier, engine.spec.metric, decided)
     searcher.resume({trial.trial: trial.role for trial in earlier})
     for trial in earlier:
         events.settle(trial, saving)
@@ -186,7 +193,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         )  # fmt: skip
         failure = failed(trial)
         self.last[order.holder] = {
-            "failure": failure, "done": bool(failure) or trial.told >= trial.fidelity["epochs"],
+            "failure": failure, "done": bool(failure) or bool(trial.epochs and trial.epochs[-1].done),
         }  # fmt: skip
         status, reason = self._outcome(order)
         if status == "RETRY":
@@ -224,6 +231,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + told["seconds"]
         else:
             self._failure(order, failure, told["seconds"])
+            if failure["kind"] == "slots":
+                self.problem = SweepFailed(f"{failure['message']}. Mend it, then `sweeps resume`.")
             if failure["kind"] == "storage":
                 where = f"storage: {self.engine.folder}: {failure['message']}."
                 self.problem = StorageError(f"{where} Free space or mend it, then `sweeps resume`.")
@@ -313,7 +322,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             failure = report["failure"]
             if failure["kind"] in ("non_finite", "memory"):
                 return "INFEASIBLE", failure["message"]
-            if failure["kind"] == "storage":
+            if failure["kind"] in ("storage", "slots"):  # nothing that the trial did
                 return "INTERRUPTED", failure["message"]
             if failure["kind"] == "error" and order.attempt < ATTEMPTS:
                 return "RETRY", ""

@@ -8,7 +8,18 @@ loop takes commands from a mailbox. A trial then starts in milliseconds, on a wa
       └────────────── command("start" | "next") ─────►┘
 """
 
-from sweeps.slots.pool import CLOSE_S, INTERRUPTED_S, Pool
+from sweeps.slots.pool import CLOSE_S, INTERRUPTED_S, NoSlots, Pool, first_line
 from sweeps.slots.worker import ASIDE, Answer, Order, Worker, non_finite
 
-__all__ = ["ASIDE", "CLOSE_S", "INTERRUPTED_S", "Answer", "Order", "Pool", "Worker", "non_finite"]
+__all__ = [
+    "ASIDE",
+    "CLOSE_S",
+    "INTERRUPTED_S",
+    "Answer",
+    "NoSlots",
+    "Order",
+    "Pool",
+    "Worker",
+    "first_line",
+    "non_finite",
+]

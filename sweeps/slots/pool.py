@@ -24,6 +24,10 @@ MAX_STARTS = 3
 """A slot that cannot be started this often in a row is given up, with the reason."""
 
 
+class NoSlots(Exception):
+    """No slot is left, and none can be started; the text says why."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A slot, and the placement group of its workers where they are processes of their own."""
@@ -104,6 +108,7 @@ class Pool:
             self._end(place)
         self.alive -= len(gone)
         self.count = count
+        self.problem = ""
         for starting in self.starting:  # for want of room they may wait for ever
             if self.alive > self.count and starting.cancel():
                 self.alive -= 1
@@ -122,8 +127,8 @@ class Pool:
             await self.changed.wait_for(lambda: self.present[phase] >= leases)
 
     async def acquire(self, holder: str, lease: int = 1) -> Any:
-        """Lend a free slot, the same again to a holder that has one. Raises RuntimeError when all were given up, or to
-        a lease of which there is a newer one.
+        """Lend a free slot, the same again to a holder that has one. Raises NoSlots when all were given up, and
+        RuntimeError to a lease of which there is a newer one.
 
         Where there are none because no node is left that has room for one, it waits for such a node.
         """
@@ -133,7 +138,7 @@ class Pool:
                 await self.changed.wait_for(lambda: self.free or (self.problem and not self.alive))
                 self._check_newest(holder, lease)  # its trial may have ended while it waited
                 if not self.free:
-                    raise RuntimeError(self.problem)
+                    raise NoSlots(self.problem)
                 self.held[holder] = self.free.pop()
             return self.held[holder].slot
 
@@ -212,6 +217,8 @@ class Pool:
         slot = await self.acquire(holder)
         try:
             return dict(await asyncio.wait_for(slot.command.remote(name, order), CALL_S))
+        except TimeoutError:
+            raise TimeoutError(f"{name} took longer than {CALL_S:.0f} s") from None
         finally:
             await self.release(holder)
 
@@ -221,12 +228,13 @@ class Pool:
             try:
                 group, nodes = await slot.ready.remote()
             except ray.exceptions.RayError as error:
-                problem = f"a slot could not be started: {error}"
+                problem = f"a slot could not be started: {first_line(error)}"
                 continue
             except asyncio.CancelledError:
                 ray.kill(slot)
                 raise
             async with self.changed:
+                self.problem = ""
                 self.free.append(Place(slot, group, nodes))
                 self.changed.notify_all()
             return
@@ -234,3 +242,9 @@ class Pool:
             self.alive -= 1
             self.problem = problem
             self.changed.notify_all()
+
+
+def first_line(error: Exception) -> str:
+    """What Ray says of a lost actor, without its page of identifiers; of an error within it the cause."""
+    cause = getattr(error, "cause", None) or error
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)

@@ -240,7 +240,8 @@ class Slot:
         Once an answer was `poisoned`, some workers hang, and nothing but the end of the slot helps.
         """
         if self.poisoned:
-            return {"failure": None, "poisoned": True}
+            failure = {"kind": "lost", "error": "SlotLost", "message": "its workers hang", "traceback": ""}
+            return {"reports": [], "done": True, "failure": failure, "poisoned": True, "slot": 0, "seconds": 0.0}
         if name == "start":
             self.lease = argument.holder, argument.lease
         answer = joined(self.mailbox.send(name, argument, self.run))

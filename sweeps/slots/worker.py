@@ -86,7 +86,8 @@ class Worker:
             except BaseException as error:  # noqa: BLE001  the trial's own code: its sys.exit must not end the slot
                 found = {"reports": self.reports, "done": True, "failure": failure(error)}
                 found["poisoned"] = poisons(error)
-                traceback.print_exc()  # into the trial's own log
+                with contextlib.suppress(OSError):  # the log's disk is full: see prints_to
+                    traceback.print_exc()  # into the trial's own log
         if found.get("failure") or any(report["checkpoint"] for report in self.reports) or name == "close":
             self._store_log(log)
         own = {"slot": os.getpid(), "seconds": time.perf_counter() - began}
@@ -118,7 +119,7 @@ class Worker:
         """Train for so many seconds, an epoch at least, and answer with the reports.
 
         It ends sooner with a checkpoint, which is written before the answer, so that a trial never goes on past a rung
-        unjudged; and where the trial ends.
+        unjudged; and where the trial ends. `saves` tells whether it has anything to save.
         """
         from trainables import parallel
 
@@ -126,10 +127,11 @@ class Worker:
         while True:
             before = self.epoch
             done, failed = self._epoch()
+            saves = self.session.capture is not None
             if done or failed or self.reports[-1]["checkpoint"] or self._rung_since(before):
-                return {"reports": self.reports, "done": done or failed is not None, "failure": failed}
+                return {"reports": self.reports, "done": done or failed is not None, "failure": failed, "saves": saves}
             if parallel.of_first(time.perf_counter() - began >= report_every):
-                return {"reports": self.reports, "done": False}
+                return {"reports": self.reports, "done": False, "saves": saves}
 
     def _epoch(self) -> tuple[bool, dict[str, str] | None]:
         """Train one epoch and add its report to those of the command: whether the trial is done, and what failed it."""
@@ -159,7 +161,8 @@ class Worker:
                 checkpoint = self._save()
                 self.saved_at = time.perf_counter()
         seconds = time.perf_counter() - began
-        self.reports.append({"epoch": epoch, "metrics": metrics, "checkpoint": checkpoint, "seconds": seconds})
+        told = {"epoch": epoch, "metrics": metrics, "checkpoint": checkpoint, "seconds": seconds}
+        self.reports.append({**told, "done": True} if done else told)
         return done or found is not None, found
 
     def _rung_since(self, epoch: int) -> bool:
@@ -371,6 +374,8 @@ def flush() -> None:
             getattr(sys, name).flush()
         except ValueError:
             setattr(sys, name, os.fdopen(descriptor, "w", buffering=1, closefd=False))
+        except OSError:  # a disk that is full: what it does not take is lost
+            pass
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ PLAIN = [{"kind": "explore", "trials": 6, "epochs": 4, "reduction_factor": None}
 def _impatient(ray_session: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Deadlines of seconds; and every sweep gives back what it took."""
     monkeypatch.setattr("sweeps.tuning.LEAST_DEADLINE_S", 4.0)
+    monkeypatch.setattr("sweeps.tuning.SAVE_DEADLINE_S", 0.0)
     with gives_back():
         yield
 

@@ -37,6 +37,7 @@ OUTCOMES = {
 def _impatient(ray_session: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Deadlines of seconds; and every sweep gives back what it took."""
     monkeypatch.setattr("sweeps.tuning.LEAST_DEADLINE_S", 4.0)
+    monkeypatch.setattr("sweeps.tuning.SAVE_DEADLINE_S", 0.0)
     monkeypatch.setattr("sweeps.tuning.FIRST_DEADLINE_S", 15.0)
     with gives_back():
         yield

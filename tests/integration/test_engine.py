@@ -18,7 +18,7 @@ from ray import cloudpickle
 from engine import run_toy, toy_spec
 from sweeps import PlanError, Sweep, SweepFailed, UsageError
 from sweeps.journal import read
-from sweeps.slots import Order, Pool
+from sweeps.slots import NoSlots, Order, Pool
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 VALUE = {"float": [0.0, 1.0]}
@@ -385,7 +385,7 @@ def test_a_pool_goes_on_with_the_slots_that_it_has_and_says_why_when_there_are_n
     ray.get(pool.release.remote("b"))
     ray.get(waiting)
     ray.get(pool.replace.remote("c"))
-    with pytest.raises(RuntimeError, match=r"a slot could not be started[\s\S]*no more slots"):
+    with pytest.raises(NoSlots, match=r"a slot could not be started: .*no more slots"):
         ray.get(pool.acquire.remote("d"))
     ray.get(pool.end.remote())
     ray.kill(pool)

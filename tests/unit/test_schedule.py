@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from sweeps.schedule import Asha, InOrder, scheduler
+from sweeps.history import Epoch, TrialHistory
+from sweeps.schedule import Asha, InOrder, rebuild, scheduler
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
@@ -235,3 +236,28 @@ def test_the_kind_of_scheduler():
 def test_tune_can_pickle_the_scheduler_and_gets_nothing():
     judge, _ = asha()
     assert vars(pickle.loads(pickle.dumps(judge))) == {}
+
+
+def trial_of(name, values, status="FINISHED", done=False):
+    """A trial as the journal has it: its values by epoch, the last with `done` where it ended by itself."""
+    found = TrialHistory(name, "explore", "sobol", {}, {"epochs": 9}, 0.0, status=status)
+    for epoch, value in values.items():
+        last = done and epoch == max(values)
+        found.epochs.append(Epoch(epoch, {"loss": value}, float(epoch), 0.1, 1, None, 1, last))
+    return found
+
+
+def test_a_rebuilt_scheduler_knows_what_the_one_before_it_was_told_and_no_more():
+    judge, told = asha(min_epochs=3, factor=3.0)
+    trials = [
+        trial_of("judged", {1: 1.2, 2: 1.1, 3: 1.0}),
+        trial_of("ended-by-itself", {3: 0.1}, done=True),
+        trial_of("stopped-by-hand", {3: 0.2}),
+        trial_of("not-finite", {3: math.inf}, status="INFEASIBLE"),
+        trial_of("live", {2: 0.6, 3: 0.5}, status="RUNNING"),
+    ]
+    rebuild(judge, trials, "loss", {("judged", 3)})
+    assert [(line["trial"], line["value"], line["cutoff"]) for line in told] == [
+        ("judged", 1.0, None),
+        ("live", 0.5, 1.0),
+    ]
