@@ -131,7 +131,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             me = self.order.holder, self.order.lease
             answer = self._answer(self.slot.next.remote(me, self.report_every), self._deadline())
             self.longest = max([self.longest, *(report["seconds"] for report in answer["reports"])])
-            self.unsaved &= answer["saves"] and not any(report["checkpoint"] for report in answer["reports"])
+            self.unsaved &= answer.get("saves", True) and not any(report["checkpoint"] for report in answer["reports"])
             again = [report for report in answer["reports"] if report["epoch"] <= self.epoch]
             self.repeated |= {report["epoch"]: report["metrics"] for report in again}
             answer["reports"] = answer["reports"][len(again) :]

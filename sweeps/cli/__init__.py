@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from sweeps.cli.check import doctor
-from sweeps.cli.look import report, status, sync
+from sweeps.cli.look import compare, report, status, sync
 from sweeps.cli.run import extend, plan, resume, run, stop
 from sweeps.cli.write import init
 from sweeps.errors import SweepsError
@@ -45,5 +45,5 @@ def main(ctx: click.Context) -> None:
         sys.path.insert(0, "")  # trainables are found from the current folder, as with `python -m`
 
 
-for command in (run, resume, extend, stop, plan, doctor, status, report, sync, init):
+for command in (run, resume, extend, stop, plan, doctor, status, report, compare, sync, init):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""`sweeps status`, `report` and `sync`: looking at a sweep, from its journal alone."""
+"""`sweeps status`, `report`, `compare` and `sync`: looking at a sweep, from its journal alone."""
 
 from __future__ import annotations
 
@@ -28,6 +28,20 @@ def report(sweep: str) -> None:
 
     folder = find_sweep(sweep)
     click.echo(html.write(History.open(folder), folder))
+
+
+@click.command()
+@click.argument("sweeps", nargs=-1, metavar="SWEEP SWEEP ...")
+def compare(sweeps: tuple[str, ...]) -> None:
+    """Put sweeps side by side: what each searched, what it cost and what came of it."""
+    from sweeps.errors import UsageError
+    from sweeps.history import History
+    from sweeps.report.compare import compare as text
+    from sweeps.storage import find_sweep
+
+    if len(sweeps) < 2:
+        raise UsageError("compare takes two sweeps or more. Name their folders, e.g. `sweeps compare runs/a runs/b`.")
+    click.echo(text([History.open(find_sweep(sweep)) for sweep in sweeps]))
 
 
 @click.command()

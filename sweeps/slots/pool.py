@@ -247,4 +247,5 @@ class Pool:
 def first_line(error: Exception) -> str:
     """What Ray says of a lost actor, without its page of identifiers; of an error within it the cause."""
     cause = getattr(error, "cause", None) or error
-    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return lines[-1] if "creation task" in lines[0] else lines[0]  # what an actor raised as it began stands at the end

@@ -47,6 +47,7 @@ def test_the_first_checkpoint_takes_nobody_knows_how_long(lease: Lease) -> None:
         (RayTaskError("command", "a page of traceback", TimeoutError()), "TimeoutError"),
         (RayTaskError("command", "a page of traceback", ValueError("first\nsecond")), "first"),
         (RuntimeError("\n  gone  \n more"), "gone"),
+        (RuntimeError("raised in its creation task, ray::Slot()\n  File …\nImportError: no x"), "ImportError: no x"),
     ],
 )
 def test_an_error_is_told_by_its_first_line(error: Any, told: str) -> None:
