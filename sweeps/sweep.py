@@ -48,6 +48,7 @@ from sweeps.retention import Keeper
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
 from sweeps.storage import Folder, find_sweep, new_sweep_folder, opened, storage_folder
+from sweeps.tracking.views import page
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -335,8 +336,8 @@ class Sweep:
                     report = f"not written: {error}"
             finally:  # whatever became of the storage
                 problem = writer.finish(INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
-            command, page = tracking.open_command(engine.folder, uri), tracking.page(record.history, uri)
-            answer = summary(record.history, report=report, open_command=command, page=page)
+            command = tracking.open_command(engine.folder, uri)
+            answer = summary(record.history, report=report, open_command=command, page=page(record.history, uri))
             say(out, answer)
             if problem:
                 print(problem, file=sys.stderr, flush=True)

@@ -53,6 +53,7 @@ def sync(sweep: str, tracking_uri: str | None) -> None:
     from sweeps.history import History
     from sweeps.report import words
     from sweeps.storage import find_sweep
+    from sweeps.tracking.views import page
 
     folder = find_sweep(sweep)
     history = History.open(folder)
@@ -60,5 +61,5 @@ def sync(sweep: str, tracking_uri: str | None) -> None:
     uri = tracking_uri or spec.tracking or tracking.default_uri(folder)
     tracking.sync(folder, uri)
     click.echo(tracking.open_command(folder, uri))
-    if page := tracking.page(history, uri):
-        click.echo(f"then open {page}")
+    if address := page(history, uri):
+        click.echo(f"then open {address}")

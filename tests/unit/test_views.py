@@ -13,9 +13,8 @@ import pytest
 from recorded import record
 from sweeps.history import History
 from sweeps.journal import read
-from sweeps.tracking import page
 from sweeps.tracking.uris import default_uri
-from sweeps.tracking.views import MAX_TAG, views
+from sweeps.tracking.views import MAX_TAG, page, views
 
 
 @pytest.fixture(scope="module")
