@@ -25,10 +25,10 @@ from sweeps.storage import Folder
 
 LOOK_S = 2.0
 """Between two looks at the cluster's nodes and at what `sweeps stop` asks."""
-CALLS = 3
-"""So many slots may be lost over one command."""
 REMOTE_LOOK_S = 10.0
 """The same where a look is a call to an object store."""
+CALLS = 3
+"""So many slots may be lost over one command."""
 
 
 @dataclass

@@ -67,7 +67,7 @@ def run_phase(
         "checkpoints": tuple(sorted({*(range(0, epochs, every) if every else ()), *stops})),  # who is stopped has one
         "checkpoint_s": math.inf if every else CHECKPOINT_S,
     }
-    expected = next((plan["seconds_per_epoch"] for plan in engine.record.history.plans[-1:]), None) or 0.0
+    expected = engine.record.history.plans[-1]["seconds_per_epoch"] or 0.0
     common: dict[str, Any] = {
         "metric": engine.spec.metric, "pool": engine.pool_name, "report_every": engine.spec.report_every,
         "first_deadline": max(FIRST_DEADLINE_S, LONGEST_EPOCHS * expected), "least_deadline": LEAST_DEADLINE_S,

@@ -21,8 +21,6 @@ from sweeps.spec import phase_name
 from sweeps.tracking.runs import legal
 from sweeps.tracking.uris import default_uri, experiment_id, open_command
 
-MAX_TAG = 20_000
-"""Characters that MLflow takes."""
 MOST_CURVES = 100
 """Trials of which MLflow draws curves: so many does its table load at first."""
 MOST_PARAMETERS = 12

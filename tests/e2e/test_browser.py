@@ -161,7 +161,7 @@ def test_mlflow_lists_the_sweep_and_its_trials(
 
 
 def test_the_printed_link_opens_the_sweep_at_a_glance(demo: Swept, mlflow_server: str, page: Page) -> None:
-    """Trials only, by phase, with what was searched and their curves, whose last points are the journal's."""
+    """Trials only, with what was searched and a curve of each."""
     printed = re.search(r"then open http://127\.0\.0\.1:5000(\S+)", demo.out)
     assert printed
     begun = {line["trial"] for line in of_kind(demo.journal, "trial")}

@@ -28,8 +28,6 @@ PATIENCE_S = 90.0
 OF_RAY = r"IDLE|\w*Agent|_AutoscalingCoordinator"
 """Processes that Ray keeps one of, or a few, for all that run on it."""
 
-Held = tuple[int, Counter[str], dict[str, float]]
-
 
 def check_whole(sweep: Sweep, trials: int) -> list[dict[str, Any]]:
     """Exactly so many trials, none touched after its end, no epoch told twice or left out; the journal's lines."""
@@ -64,21 +62,17 @@ def check_messages(lines: list[dict[str, Any]]) -> None:
 @contextmanager
 def gives_back() -> Iterator[None]:
     """Nothing is left of what begins within: placement groups, actors and other processes, CPUs and GPUs."""
-    before = held()
+    deadline = time.monotonic() + BACK_S
+    while (before := held())[1] and time.monotonic() < deadline:  # an earlier test's processes are still ending
+        time.sleep(0.2)
     yield
     deadline = time.monotonic() + BACK_S
-    while (more := not_back(before, left := held())) and time.monotonic() < deadline:
+    while (left := held()) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not more, f"{BACK_S:g} s after the sweep's end there is {left}, before it there was {before}"
+    assert left == before, f"{BACK_S:g} s after the sweep's end there is {left}, before it there was {before}"
 
 
-def not_back(before: Held, after: Held) -> bool:
-    """Whether more is held than before; what somebody else still held then may have come back meanwhile."""
-    free = any(after[2].get(name, 0) < amount for name, amount in before[2].items())
-    return after[0] > before[0] or bool(after[1] - before[1]) or free
-
-
-def held() -> Held:
+def held() -> tuple[int, Counter[str], dict[str, float]]:
     """Placement groups, the processes of actors by name, and free resources, of the Ray of this process."""
     groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
     mine = below(os.getpid(), processes()).values()

@@ -14,7 +14,10 @@ from recorded import record
 from sweeps.history import History
 from sweeps.journal import read
 from sweeps.tracking.uris import default_uri
-from sweeps.tracking.views import MAX_TAG, page, views
+from sweeps.tracking.views import page, views
+
+MAX_TAG = 20_000
+"""Characters of an experiment's tag that MLflow takes."""
 
 
 @pytest.fixture(scope="module")
