@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 import torch
 
@@ -18,6 +20,8 @@ from trainables.loop import capture
 from trainables.training import Training, backward, epoch_batches, lr_at, prepare, rows_of, step
 
 CPU = torch.device("cpu")
+LEAST_STEPS = 5
+"""An epoch's time is never told from fewer steps than these: one of them may have waited for the machine."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ def seconds_per_epoch(
     """Seconds of one epoch, training and evaluation, without the start-up of data, model and kernels.
 
     When the epoch ends within about `limit_s`, it is measured whole; else the part done by then is extrapolated over
-    the steps and rows that are left: half of the limit goes to training, and the evaluation of the first rows stands
-    for the rest. The first step, which pays for the start-up, is taken but not counted.
+    the steps and rows that are left: half of the limit goes to training, where the median step stands for all, and the
+    evaluation of the first rows stands for the rest. The first step, which pays for the start-up, is taken but not
+    counted.
     """
     training = prepare(trainable, config, fidelity, device)
     return _training_seconds(training, limit_s / 2) + _evaluation_seconds(training, limit_s / 2)
@@ -80,14 +85,16 @@ def seconds_per_epoch(
 def _training_seconds(training: Training, limit_s: float) -> float:
     training.model.train()
     step(training, next(iter(epoch_batches(training, 1))), lr_at(training, 0), rows_of(training, 0))
-    taken = 0
-    started = now = _clock(training)
+    ends = [_clock(training)]
     for batch in epoch_batches(training, 1):
-        step(training, batch, lr_at(training, taken), rows_of(training, taken))
-        taken, now = taken + 1, _clock(training)
-        if parallel.agreed(now - started > limit_s):
+        step(training, batch, lr_at(training, len(ends) - 1), rows_of(training, len(ends) - 1))
+        ends.append(_clock(training))
+        if parallel.agreed(ends[-1] - ends[0] > limit_s and len(ends) > LEAST_STEPS):
             break
-    return (now - started) * training.steps_per_epoch / taken
+    steps = [after - before for before, after in pairwise(ends)]
+    if len(steps) == training.steps_per_epoch:
+        return sum(steps)
+    return median(steps) * training.steps_per_epoch
 
 
 def _evaluation_seconds(training: Training, limit_s: float) -> float:

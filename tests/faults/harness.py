@@ -25,6 +25,7 @@ from sweeps.storage import newest_sweeps
 BACK_S = 10.0
 """So long after a sweep's end everything that it took has been given back."""
 PATIENCE_S = 90.0
+COUNTED = ("CPU", "GPU")
 OF_RAY = r"IDLE|\w*Agent|_AutoscalingCoordinator"
 """Processes that Ray keeps one of, or a few, for all that run on it."""
 
@@ -62,8 +63,9 @@ def check_messages(lines: list[dict[str, Any]]) -> None:
 @contextmanager
 def gives_back() -> Iterator[None]:
     """Nothing is left of what begins within: placement groups, actors and other processes, CPUs and GPUs."""
+    idle = 0, Counter(), {name: amount for name, amount in ray.cluster_resources().items() if name in COUNTED}
     deadline = time.monotonic() + BACK_S
-    while (before := held())[1] and time.monotonic() < deadline:  # an earlier test's processes are still ending
+    while (before := held()) != idle and time.monotonic() < deadline:  # an earlier test's are still being given back
         time.sleep(0.2)
     yield
     deadline = time.monotonic() + BACK_S
@@ -77,7 +79,7 @@ def held() -> tuple[int, Counter[str], dict[str, float]]:
     groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
     mine = below(os.getpid(), processes()).values()
     actors = Counter(found[0] for command in mine if (found := re.match(rf"ray::(?!{OF_RAY})\w+", command)))
-    free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+    free = {name: amount for name, amount in ray.available_resources().items() if name in COUNTED}
     return len(groups), actors, free
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainables.contract import Fidelity, Session
-from trainables.footprint import describe, seconds_per_epoch
+from trainables.footprint import LEAST_STEPS, describe, seconds_per_epoch
 from trainables.loop import train
 from trainables.state import load, save
 from unit.trainable_helpers import Blobs, Line
@@ -79,18 +79,33 @@ class Slow(Blobs):
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "passes"),
+    ("train", "val", "passes", "fewest"),
     # Steps of 2 rows, evaluation batches of 8; the first step and the first batches are taken twice.
-    [(120, 2, {True: 1 + 60, False: 1 + 1}), (4, 480, {True: 1 + 2, False: 1 + 1 + 60})],
+    [
+        (120, 2, {True: 1 + 60, False: 1 + 1}, {True: 1 + LEAST_STEPS, False: 1 + 1}),
+        (4, 480, {True: 1 + 2, False: 1 + 1 + 60}, {True: 1 + 2, False: 1 + 1}),
+    ],
     ids=["training", "evaluation"],
 )
-def test_an_epoch_within_the_limit_is_timed_whole_and_a_long_one_is_extrapolated(train, val, passes):
+def test_an_epoch_within_the_limit_is_timed_whole_and_a_long_one_is_extrapolated(train, val, passes, fewest):
     config, fidelity = {"batch_size": 2}, Fidelity(1)
     whole, cut = Slow(train=train, val=val), Slow(train=train, val=val)
     full_seconds = seconds_per_epoch(whole, config, fidelity, limit_s=60)
     cut_seconds = seconds_per_epoch(cut, config, fidelity, limit_s=1e-9)
     assert whole.passes == passes
-    assert cut.passes == {True: 2, False: 2}
+    assert cut.passes == fewest
     assert full_seconds >= 0.6  # sixty passes
     # One pass stands for sixty: a forgotten factor would leave less than a tenth.
     assert full_seconds / 5 < cut_seconds < full_seconds * 5
+
+
+def test_a_step_that_waited_for_the_machine_does_not_stand_for_all():
+    class Stalled(Slow):
+        """A second lost over the second step, which is the first that counts."""
+
+        def wait(self, module, _):
+            super().wait(module, _)
+            time.sleep(1.0 if self.passes[True] == 2 and module.training else 0)
+
+    seconds = seconds_per_epoch(Stalled(train=2000, val=2), {"batch_size": 2}, Fidelity(1), limit_s=0.2)
+    assert 10 <= seconds < 100, "a thousand steps of 10 ms, not of a second"
