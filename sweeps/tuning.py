@@ -258,6 +258,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order(**trial.config["order"])
         self.engine.pool.release.remote(order.holder)
+        trial.metric_n_steps.clear()  # means over its last results, which Tune would keep for ever: 3 kB
         status, reason = self._outcome(order)
         if status == "RETRY":
             self.judged.pop(order.trial, None)

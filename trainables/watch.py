@@ -99,8 +99,8 @@ class Watch:
         batch's few rows cost as much as."""
         if self._held:
             logits = torch.cat([output for output, _ in self._held]).float()
-            highest, likeliest = logits.max(1)
-            self._sure.append((highest - logits.logsumexp(1)).exp())
+            sure, likeliest = logits.softmax(1).max(1)
+            self._sure.append(sure)
             self._right.append(likeliest == torch.cat([target for _, target in self._held]))
             self._held.clear()
 
@@ -118,9 +118,9 @@ class Watch:
             sums = torch.zeros(BINS + 2, dtype=torch.float64, device=sure.device)
             sums.index_add_(0, (sure * BINS).long().clamp_(max=BINS - 1), sure.double() - right.double())
             sums[BINS], sums[BINS + 1] = sure.sum(dtype=torch.float64), len(sure)
-            *_, confidence, rows = sums = total(sums)
-            found["val/max_probability"] = confidence / rows
-            found["val/ece"] = sums[:BINS].abs().sum() / rows
+            means = total(sums) / sums[BINS + 1]
+            found["val/max_probability"] = means[BINS]
+            found["val/ece"] = means[:BINS].abs().sum()
         values = torch.stack(list(found.values())).tolist() if found else []
         # A loss that is not finite says so by itself; nothing that is only watched ends a trial.
         return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
