@@ -62,8 +62,9 @@ RUN: Mapping[str, Any] = {
 }
 FIRST_TRIALS = 4
 """After so many ended trials the plan is made again with the time they took."""
-DRAIN_S = 120.0
-"""How long the end of a sweep waits for MLflow to catch up."""
+DRAIN_S, STALLED_S = 120.0, 10.0
+"""How long the end of a sweep waits for MLflow to catch up, and for one that takes nothing: the writer goes on by
+itself."""
 READY_S = 30.0
 """How long the first slots wait for the last ones: what others hold of a shared cluster may stay held."""
 INTERRUPTED_DRAIN_S = 4.0
@@ -335,7 +336,7 @@ class Sweep:
                 except StorageError as error:
                     report = f"not written: {error}"
             finally:  # whatever became of the storage
-                problem = writer.finish(INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S)
+                problem = writer.finish(INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S, STALLED_S)
             command = tracking.open_command(engine.folder, uri)
             answer = summary(record.history, report=report, open_command=command, page=page(record.history, uri))
             say(out, answer)

@@ -79,7 +79,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
         seconds_per_epoch=0.4,
         basis="measured on explore",
         total_s=sum(p["seconds"] for p in measured),
-        footprint={},
+        footprint={"data": "0f1e2d3c4b5a6978", "train_rows": 1078, "val_rows": 359},
     )
     ranked = sorted((p for n, p in enumerate(points) if n not in (3, 5)), key=quality, reverse=True)
     narrowed, changes = narrow(space, ranked)

@@ -14,6 +14,7 @@ import torch
 
 from trainables import parallel, state
 from trainables.contract import Config, Fidelity, Trainable
+from trainables.data.digest import digest_of
 from trainables.data.rows import ClassRows
 from trainables.evaluation import EVAL_BATCHES, evaluate
 from trainables.loop import capture
@@ -26,7 +27,7 @@ LEAST_STEPS = 5
 
 @dataclass(frozen=True)
 class Footprint:
-    """The size of one trial."""
+    """The size of one trial, and what it is trained on."""
 
     train_rows: int
     """Training rows at this fidelity."""
@@ -42,6 +43,8 @@ class Footprint:
 
     (Less only where the optimizer has not moved yet: an fp16 epoch in which every step overflowed.)
     """
+    data: str
+    """The data set's digest, see `data.digest`."""
 
 
 def describe(trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU) -> Footprint:
@@ -65,6 +68,7 @@ def describe(trainable: Trainable, config: Config, fidelity: Fidelity, device: t
         classes=train.available if isinstance(train := training.splits["train"], ClassRows) else None,
         parameters=sum(p.numel() for p in training.model.parameters()),
         checkpoint_bytes=sum(sizes),
+        data=digest_of(training.splits),
     )
 
 

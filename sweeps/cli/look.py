@@ -47,8 +47,9 @@ def compare(sweeps: tuple[str, ...]) -> None:
 @click.command()
 @SWEEP
 @click.option("--tracking-uri", metavar="URI", help="MLflow server or database; default: the sweep's own.")
-def sync(sweep: str, tracking_uri: str | None) -> None:
-    """Write a SWEEP that has ended into MLflow; what is there already is left as it is."""
+@click.option("--follow", is_flag=True, help="Go on until it ends, beside its driver, which writes elsewhere.")
+def sync(sweep: str, tracking_uri: str | None, follow: bool) -> None:
+    """Write a SWEEP into MLflow; what is there already is left as it is."""
     from sweeps import tracking
     from sweeps.history import History
     from sweeps.report import words
@@ -59,7 +60,7 @@ def sync(sweep: str, tracking_uri: str | None) -> None:
     history = History.open(folder)
     spec = words.spec_of(history)
     uri = tracking_uri or spec.tracking or tracking.default_uri(folder)
-    tracking.sync(folder, uri)
+    tracking.sync(folder, uri, to_the_end=follow)
     click.echo(tracking.open_command(folder, uri))
     if address := page(history, uri):
         click.echo(f"then open {address}")

@@ -21,6 +21,7 @@ from typing import Any
 
 from ray import cloudpickle
 
+from sweeps.slots.system import Since, system
 from sweeps.storage import Folder, RemotePath, first_words, opened, persistently
 
 Answer = dict[str, Any]
@@ -140,7 +141,7 @@ class Worker:
 
         assert self.trial is not None
         assert self.order is not None
-        began = time.perf_counter()
+        began = Since.now()
         report = next(self.trial, None)
         if report is None:  # a loop of the user's own that stopped by itself
             if self.epoch == 0:
@@ -149,6 +150,7 @@ class Worker:
         if not isinstance(report, Report):
             raise TypeError(f"the trial yielded a {type(report).__name__}. Yield Report(epoch, {{name: value}})")
         epoch, metrics = checked(report.epoch, report.metrics)
+        metrics = {**system(began, self.device), **metrics}
         if epoch <= self.epoch:
             raise ValueError(f"epoch {epoch} was reported after epoch {self.epoch}. Report each epoch once, from 1")
         before, self.epoch = self.epoch, epoch
@@ -160,7 +162,7 @@ class Worker:
             if due and epoch >= self.order.told and self.session.capture:
                 checkpoint = self._save()
                 self.saved_at = time.perf_counter()
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began.wall
         told = {"epoch": epoch, "metrics": metrics, "checkpoint": checkpoint, "seconds": seconds}
         self.reports.append({**told, "done": True} if done else told)
         return done or found is not None, found

@@ -1,16 +1,20 @@
 """The driver's side of the MLflow writer: start it, end it, replay with it. No mlflow import.
 
 The child's standard input is the driver's sign of life: its end means that the driver is done, or dead by whatever
-means, and either way the child writes what the journal still holds and ends by itself. The sweep never fails because
-MLflow did: `finish` gives a message, and `sync` repeats the work from the journal whenever one likes.
+means, and either way the child writes what the journal still holds and ends by itself. A pipe the other way is the
+child's: a byte for each trial that MLflow has taken, so that `finish` need not wait for a server that takes none. The
+sweep never fails because MLflow did: `finish` gives a message, and `sync` repeats the work from the journal whenever
+one likes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import math
 import os
+import select
 import shlex
 import subprocess
 import sys
@@ -18,6 +22,8 @@ import time
 from pathlib import Path
 
 from sweeps.errors import TrackingError
+from sweeps.history import History
+from sweeps.journal import JournalReader
 from sweeps.storage import Folder, at_hand, lock_file, place
 from sweeps.tracking.uris import check
 
@@ -30,6 +36,8 @@ ENVIRONMENT = {
 }
 GAVE_UP = 1
 """The writer's exit code when it has told why MLflow will not have everything, and would end so again."""
+LOOK_S = 2.0
+"""Between two looks at whether a sweep that is followed has ended."""
 AGAIN_S = 10.0
 """A writer that is killed again and again is started no more often than this."""
 
@@ -44,34 +52,51 @@ class Writer:
 
     def _begin(self, stdin: int) -> None:
         self.began = time.monotonic()
-        self.child = _popen(self.folder, self.uri, stdin)
+        self.signs, theirs = os.pipe()
+        os.set_blocking(theirs, False)  # nobody reads them before the end
+        try:
+            self.child = _popen(self.folder, self.uri, stdin, theirs)
+        finally:
+            os.close(theirs)
 
     def mind(self) -> None:
         """Start it again when it was killed; not one that gave up by itself, which `finish` tells."""
         if self.child.poll() not in (None, 0, GAVE_UP) and time.monotonic() - self.began >= AGAIN_S:
             self._hang_up()
+            os.close(self.signs)
             self._begin(subprocess.PIPE)
 
-    def finish(self, timeout_s: float) -> str:
+    def finish(self, timeout_s: float, stalled_s: float = math.inf) -> str:
         """Tell it that the journal is complete and wait for it. Empty when MLflow has everything, else a message.
 
-        A writer that takes longer is left alone: it goes on by itself and gives up a minute after an unreachable
-        server.
+        A writer that takes longer, or that MLflow has taken nothing from for `stalled_s`, is left alone: it goes on by
+        itself and gives up a minute after an unreachable server.
         """
         self._hang_up()
         if self.child.poll() not in (None, 0, GAVE_UP):
+            os.close(self.signs)
             self._begin(subprocess.DEVNULL)
         replay = f"Nothing is lost: `sweeps sync {shlex.quote(str(self.folder))}` writes what is missing."
-        try:
-            code = self.child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            still = f"MLflow: the writer (process {self.child.pid}) is still at work after {timeout_s:.0f} s."
-            return f"{still}\n  {replay}"
+        code = self._wait(timeout_s, stalled_s)
+        if code is None:
+            return f"MLflow: the writer (process {self.child.pid}) is still at work, and goes on by itself.\n  {replay}"
+        os.close(self.signs)
         if code == 0:
             return ""
         log = log_file(self.folder)
         last = "\n  ".join(log.read_text(errors="replace").splitlines()[-5:])
         return f"MLflow: the writer ended with exit code {code}; its last words in {log}:\n  {last}\n  {replay}"
+
+    def _wait(self, timeout_s: float, stalled_s: float) -> int | None:
+        """Its exit code; None when it takes too long."""
+        ends = time.monotonic() + timeout_s
+        patience = time.monotonic() + stalled_s
+        while (left := min(ends, patience) - time.monotonic()) > 0:
+            if select.select([self.signs], [], [], min(left, LOOK_S))[0]:
+                if not os.read(self.signs, 2**16):  # it closes them by ending
+                    return self.child.wait()
+                patience = time.monotonic() + stalled_s
+        return self.child.poll()
 
     def _hang_up(self) -> None:
         """Close our end of its standard input."""
@@ -80,29 +105,52 @@ class Writer:
                 self.child.stdin.close()
 
 
-def sync(folder: Folder, uri: str) -> None:
-    """Write a finished or dead sweep into MLflow, which may already hold all, a part or nothing of it.
+def sync(folder: Folder, uri: str, *, to_the_end: bool = False) -> None:
+    """Write a sweep into MLflow, which may already hold all, a part or nothing of it.
 
-    Raises TrackingError when the URI cannot be used, when the sweep has a writer already, or when something is missing
-    in the end.
+    A sweep that is not over is one whose driver is dead, unless it is followed `to_the_end`, through whatever drivers
+    it takes; interrupted, that leaves in MLflow what is there by then.
+
+    Raises TrackingError when the URI cannot be used, when the sweep has a writer to it already, or when something is
+    missing in the end.
     """
     check(uri)
     try:
-        os.close(claim(folder))
+        os.close(claim(folder, uri))
     except BlockingIOError:
         raise TrackingError(
             f"tracking: {folder} is being written to MLflow already.\n  Wait until its sweep has ended."
         ) from None
-    if problem := Writer(folder, uri).finish(math.inf):
+    writer = Writer(folder, uri)
+    if to_the_end:
+        try:
+            _wait_for_end(folder, writer)
+        except KeyboardInterrupt:
+            writer.child.kill()  # closing its input would tell it that the driver is no more
+            raise
+    if problem := writer.finish(math.inf):
         raise TrackingError(problem)
 
 
-def claim(folder: Folder) -> int:
-    """Become the sweep's only writer, for as long as the returned file stays open; two would create runs twice.
+def _wait_for_end(folder: Folder, writer: Writer) -> None:
+    """Wait until the journal has the sweep's end, or the writer has given up."""
+    reader, history = JournalReader(folder), History(folder)
+    while writer.child.poll() != GAVE_UP:
+        history.extend(reader.poll())
+        if history.status != "RUNNING":
+            return
+        writer.mind()
+        time.sleep(LOOK_S)
+
+
+def claim(folder: Folder, uri: str) -> int:
+    """Become the sweep's only writer to that MLflow, for as long as the returned file stays open; two would create runs
+    twice.
 
     Raises BlockingIOError when another process is it.
     """
-    descriptor = os.open(lock_file(folder, "mlflow"), os.O_RDWR | os.O_CREAT, 0o644)
+    name = f"mlflow-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    descriptor = os.open(lock_file(folder, name), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -116,7 +164,7 @@ def log_file(folder: Folder) -> Path:
     return at_hand(folder) / "logs" / "mlflow.log"
 
 
-def _popen(folder: Folder, uri: str, stdin: int) -> subprocess.Popen[bytes]:
+def _popen(folder: Folder, uri: str, stdin: int, signs: int) -> subprocess.Popen[bytes]:
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     environment["MLFLOW_TRACKING_URI"] = uri  # not an argument: those can be read by anyone on the machine
@@ -124,9 +172,10 @@ def _popen(folder: Folder, uri: str, stdin: int) -> subprocess.Popen[bytes]:
     with open(log_file(folder), "ab") as log:
         return subprocess.Popen(
             # -P: a file called mlflow.py in the working directory is not MLflow
-            [sys.executable, "-P", "-m", "sweeps.tracking.writer", str(place(folder))],
+            [sys.executable, "-P", "-m", "sweeps.tracking.writer", str(place(folder)), str(signs)],
             env=environment,
             stdin=stdin,
+            pass_fds=[signs],
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C in the terminal stops the driver; the child then still drains

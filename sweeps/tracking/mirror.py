@@ -8,28 +8,50 @@ that has half of it are all the same case, and none makes anything twice.
 from __future__ import annotations
 
 import contextlib
+import gzip
+import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from sweeps.errors import TrackingError
-from sweeps.history import History
+from sweeps.history import History, TrialHistory
+from sweeps.journal import read
+from sweeps.spec import name_of
 from sweeps.storage import at_hand
-from sweeps.tracking.runs import Point, RunRecord, best_points, milliseconds, points, sweep_record, trial_record
+from sweeps.tracking.runs import (
+    Point,
+    RunRecord,
+    best_points,
+    data_digest,
+    environment,
+    milliseconds,
+    points,
+    sweep_record,
+    trial_record,
+)
 from sweeps.tracking.uris import SQLITE
 from sweeps.tracking.views import views
 
 METRICS_A_BATCH, PARAMS_A_BATCH = 800, 100  # MLflow takes 1,000 entities a call in all
-PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
-"""Error codes that mean "later", not "never"; MLflow gives the first when a server cannot be reached at all."""
+PASSING = {
+    "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED",
+    "ABORTED", "CANCELLED",
+}  # fmt: skip
+"""Error codes that mean "later", not "never": MLflow gives the first when a server cannot be reached at all, and
+RESOURCE_EXHAUSTED for a plain 429."""
+REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+"""Error codes that are about what was sent."""
+JOURNAL = "journal.jsonl.gz"
+"""The artifact of the sweep's run that holds its whole record."""
 log = logging.getLogger("sweeps.tracking")
 
 
@@ -45,19 +67,30 @@ class Known:
     params: set[str]
     tags: dict[str, str]
     status: str
+    data: bool = False
+    """Whether it names the data set that it was trained on."""
+
+    def reports(self) -> int:
+        """So many of the trial's reports have arrived."""
+        return int(self.tags.get("sweep.reports", 0))
 
 
 class Mirror:
     """One sweep's runs in MLflow."""
 
-    def __init__(self, uri: str, history: History) -> None:
-        self.uri, self.history = uri, history
+    def __init__(self, uri: str, history: History, taken: Callable[[], None]) -> None:
+        """`taken` is called whenever MLflow has taken something."""
+        self.uri, self.history, self.taken = uri, history, taken
         self.pending: set[str] = set()
         """Trials with something new in the journal."""
+        self.failed: set[str] = set()
+        """Those among them that failed when MLflow was last written to."""
         self.refused: dict[str, str] = {}
-        """Trials that MLflow will not take, and why."""
+        """What MLflow will not take, and why: a record, or a whole trial."""
         self._client: MlflowClient | None = None
         self._runs: dict[str, Known] | None = None
+        self._out_of_reach = False
+        """Whether MLflow ever was."""
         self._experiment = ""
         self._experiment_tags: dict[str, str] = {}
 
@@ -77,7 +110,7 @@ class Mirror:
             self._write_all(gone_at)
         # requests' errors are OSErrors, and so is a full disk; a database that is gone at the start raises its own
         except (MlflowException, OSError, OperationalError) as error:
-            self._runs = None  # a call that failed may still have been done: look again before the next
+            self._runs, self._out_of_reach = None, True  # what failed may still have been done: look again before more
             if isinstance(error, MlflowException) and not passing(error):
                 raise TrackingError(f"tracking: MLflow refuses the sweep: {error}") from error
             raise OutOfReach(str(error)) from error
@@ -89,24 +122,66 @@ class Mirror:
             self._save_views()
         else:
             self.pending |= {trial.trial for trial in self.history.trials.values() if trial.status == "RUNNING"}
-        for name in [name for name in self.history.trials if name in self.pending]:
-            trial = self.history.trials[name]
-            record = trial_record(self.history, trial, sweep.run_id, gone_at)
-            known = self._found(record)
-            new = points(trial.epochs[int(known.tags.get("sweep.reports", 0)) :])
-            try:
-                self._send(record, new + (best_points(self.history, trial) if known.status != record.status else []))
-                self.refused.pop(name, None)
-            except MlflowException as error:
-                if passing(error):
-                    raise
-                self.refused[name] = str(error)  # the others still go
-                log.error("%s: refused by MLflow: %s", name, error)
-            self.pending.discard(name)
+        self._write_trials(sweep.run_id, gone_at)
         if gone_at is not None:  # last, so that a sweep shown as ended has everything
+            if self._out_of_reach:  # what it was asked for then it may have done since
+                self._runs = self._look_up()
             self._save_views()
             self._send_files(sweep.run_id)
             self._send(sweep_record(self.history, gone_at))
+
+    def _write_trials(self, sweep_run: str, gone_at: float | None) -> None:
+        """Bring the runs of the pending trials up to the journal.
+
+        One that fails for now is tried again after the others, so that a record on which the server stumbles holds up
+        nothing but its own trial; two in a row, and it is the server that is out of reach.
+        """
+        due = sorted((name for name in self.history.trials if name in self.pending), key=self.failed.__contains__)
+        trouble: MlflowException | None = None
+        in_a_row = 0
+        for name in due:
+            try:
+                self._write_trial(self.history.trials[name], sweep_run, gone_at)
+            except MlflowException as error:
+                if passing(error):
+                    self.failed.add(name)
+                    trouble, in_a_row = error, in_a_row + 1
+                    if in_a_row == 2:
+                        break
+                    continue
+                self._set_aside(name, error)
+            self.taken()
+            self.pending.discard(name)
+            self.failed.discard(name)
+            in_a_row = 0
+        if trouble is not None:
+            raise trouble
+
+    def _write_trial(self, trial: TrialHistory, sweep_run: str, gone_at: float | None) -> None:
+        """Bring a trial's run up to the journal."""
+        record = trial_record(self.history, trial, sweep_run, gone_at)
+        known = self._found(record)
+        new = points(trial.epochs[known.reports() :])
+        self._send(record, new + (best_points(self.history, trial) if known.status != record.status else []))
+        if not known.data and (digest := data_digest(self.history)):
+            self._name_data(known, digest)
+
+    def _name_data(self, known: Known, digest: str) -> None:
+        """Have a run name the data set that it was trained on, as MLflow's column Dataset shows it."""
+        assert self._client is not None
+        assert self.history.spec is not None
+        trainable = name_of(self.history.spec.trainable)
+        sizes = {k: v for k, v in self.history.plans[-1]["footprint"].items() if k.endswith("_rows") or k == "classes"}
+        found = Dataset(
+            trainable.rpartition(":")[2],
+            digest,
+            "code",
+            json.dumps({"tags": {"mlflow.source.name": trainable}}),
+            profile=json.dumps(sizes),
+        )
+        context = InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(known.run_id, [DatasetInput(found, [context])])
+        known.data = True
 
     def _find_experiment(self, name: str) -> str:
         """The id of the experiment of this name, made if missing."""
@@ -147,8 +222,18 @@ class Mirror:
                 page_token=token,
             )
             for run in page:
-                known = Known(run.info.run_id, set(run.data.params), dict(run.data.tags), run.info.status)
-                runs[run.data.tags.get("sweep.uid", "")] = known
+                known = Known(
+                    run.info.run_id,
+                    set(run.data.params),
+                    dict(run.data.tags),
+                    run.info.status,
+                    bool(run.inputs.dataset_inputs),
+                )
+                uid = known.tags.get("sweep.uid", "")
+                # A server that hung makes a run that was asked for long ago, beside the one asked for since.
+                fewer, runs[uid] = sorted((known, runs.get(uid, known)), key=Known.reports)
+                if fewer.run_id != runs[uid].run_id:
+                    self._client.delete_run(fewer.run_id)
             token = page.token
             if not token:
                 return runs
@@ -173,12 +258,8 @@ class Mirror:
         tags = {name: value for name, value in record.tags.items() if known.tags.get(name, "") != value}
         while metrics or params or tags:
             last = len(metrics) <= METRICS_A_BATCH and len(params) <= PARAMS_A_BATCH
-            self._client.log_batch(
-                known.run_id,
-                metrics[:METRICS_A_BATCH],
-                params[:PARAMS_A_BATCH],
-                [RunTag(name, value) for name, value in tags.items()] if last else [],
-            )
+            marks = [RunTag(name, value) for name, value in tags.items()] if last else []
+            self._log(record, known, [*metrics[:METRICS_A_BATCH], *params[:PARAMS_A_BATCH], *marks])
             known.params |= {param.key for param in params[:PARAMS_A_BATCH]}
             metrics, params = metrics[METRICS_A_BATCH:], params[PARAMS_A_BATCH:]
             if last:
@@ -192,21 +273,67 @@ class Mirror:
             known.status = record.status
         return known
 
+    def _log(self, record: RunRecord, known: Known, entities: Sequence[Metric | Param | RunTag]) -> None:
+        """Send metrics, params and tags in one call, and in halves where MLflow refuses it: a bad one among them is set
+        aside, and the others arrive."""
+        assert self._client is not None
+        try:
+            self._client.log_batch(
+                known.run_id,
+                [entity for entity in entities if isinstance(entity, Metric)],
+                [entity for entity in entities if isinstance(entity, Param)],
+                [entity for entity in entities if isinstance(entity, RunTag)],
+            )
+        except MlflowException as error:
+            run = self._client.get_run(known.run_id) if error.error_code in REFUSED else None
+            if run is None or run.info.lifecycle_stage != "active":  # what was sent is not at fault
+                raise
+            if len(entities) == 1:
+                kind = type(entities[0]).__name__.removeprefix("Run").lower()
+                self._set_aside(f"{record.name}'s {kind} {entities[0].key}", error)
+                return
+            half = len(entities) // 2
+            self._log(record, known, entities[:half])
+            self._log(record, known, entities[half:])
+
+    def _set_aside(self, what: str, error: MlflowException) -> None:
+        """Go on without something that MLflow will not take; the journal has it."""
+        self.refused[what] = str(error)
+        log.error("%s: refused by MLflow: %s", what, error)
+
     def _save_views(self) -> None:
-        """Have the sweep's pages open as `views.py` says."""
+        """Have the sweep's pages open as `views.py` says; without them the usual ones do."""
         assert self._client is not None
         for view in views(self.history):
             value = view.value(milliseconds(self.history.header["began"]))
-            if self._experiment_tags.get(view.tag) != value:
+            if self._experiment_tags.get(view.tag) == value:
+                continue
+            try:
                 self._client.set_experiment_tag(self._experiment, view.tag, value)
-                self._experiment_tags[view.tag] = value
+            except MlflowException as error:
+                if passing(error):
+                    raise
+                log.warning("the view %r cannot be saved, MLflow opens on its own table: %s", view.name, error)
+            self._experiment_tags[view.tag] = value
 
     def _send_files(self, sweep_run: str) -> None:
-        """The spec, the figures and the report to the sweep's run, the figures to the best trial's as well."""
+        """The sweep's record and its report to its own run, the figures to the best trial's as well.
+
+        The journal is the record itself: whoever has MLflow only can still read the sweep.
+        """
         assert self._client is not None
         assert self._runs is not None
         assert self.history.spec is not None
         self._client.log_dict(sweep_run, self.history.spec.document(), "spec.json")
+        self._client.log_dict(sweep_run, environment(self.history), "environment.json")
+        errors = [finding for finding in self.history.findings if finding["finding"] == "errors"]
+        if errors:
+            self._client.log_dict(sweep_run, errors[-1]["evidence"], "errors.json")
+        with TemporaryDirectory(prefix="tunewright-") as scratch:
+            packed = Path(scratch) / JOURNAL
+            with gzip.open(packed, "wt", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(line) + "\n" for line in read(self.history.folder))
+            self._client.log_artifact(sweep_run, str(packed))
         here = at_hand(self.history.folder)
         figures, report = here / "figures", here / "report.html"
         if report.is_file():

@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sweeps.history import Epoch, History, TrialHistory
 from sweeps.space import Float
@@ -68,16 +69,15 @@ def sweep_record(history: History, gone_at: float | None = None) -> RunRecord:
     if status == "RUNNING" and gone_at is not None:
         status, reason = "INTERRUPTED", GONE
     phases = ", ".join(phase_name(phase) for phase in spec.phases)
-    git = history.header.get("git") or {}
     tags = {
+        **provenance(history),
         "sweep": history.name,
         "sweep.uid": history.name,
         "sweep.kind": "sweep",
         "sweep.status": status,
         "sweep.stop_reason": reason,
         "verdict": (history.verdict or {}).get("verdict", ""),
-        "mlflow.source.git.commit": git.get("commit") or "",
-        "sweep.git_dirty": str(git["dirty"]).lower() if "dirty" in git else "",
+        "sweep.findings": ", ".join(dict.fromkeys(finding["finding"] for finding in history.findings)),
         "sweep.warm_start": "\n".join(f"{origin.reference}: {origin.source}" for origin in origins_of(history)),
         "mlflow.note.content": note(history, status),
     }
@@ -107,8 +107,10 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
     if status == "RUNNING" and gone_at is not None:
         status, reason, ended = "INTERRUPTED", GONE, gone_at
     uid = f"{history.name}/{trial.trial}"
+    findings = [f["finding"] for f in history.findings if f.get("trial") == trial.trial]
     failures = [f"attempt {f['attempt']}: {f['error']}: {f['message']} ({f['log']})" for f in trial.failures]
     tags = {
+        **provenance(history),
         "sweep": history.name,
         "sweep.uid": uid,
         "sweep.kind": "trial",
@@ -125,6 +127,8 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
         "fidelity.classes": str(trial.fidelity.get("classes", "")),
         "attempt": str(trial.attempt),
         "failures": "\n".join(failures),
+        "sweep.findings": ", ".join(dict.fromkeys(findings)),
+        "sweep.checkpoint": str(history.folder / trial.checkpoint) if trial.checkpoint else "",
         "mlflow.runColor": colour(history, trial.phase),
         "nonfinite": ", ".join(nonfinite(trial.epochs)),
     }
@@ -137,6 +141,29 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
         RUN_STATUS[status],
         milliseconds(ended) if ended is not None else None,
     )
+
+
+def provenance(history: History) -> dict[str, str]:
+    """Tags that say which code, versions, spec and data a run's numbers come from."""
+    git = history.header.get("git") or {}
+    versions = history.header.get("versions", {})
+    return {
+        "mlflow.source.git.commit": git.get("commit") or "",
+        "sweep.git_dirty": str(git["dirty"]).lower() if "dirty" in git else "",
+        "sweep.spec_digest": history.header["spec_digest"],
+        "sweep.versions": ", ".join(f"{package} {version}" for package, version in versions.items()),
+        "sweep.data_digest": data_digest(history),
+    }
+
+
+def data_digest(history: History) -> str:
+    """The digest of the data set; empty where a loop of the user's own reads it."""
+    return str(history.plans[-1]["footprint"].get("data", "")) if history.plans else ""
+
+
+def environment(history: History) -> dict[str, Any]:
+    """What it ran on and with, as each driver wrote it last."""
+    return {name: history.header.get(name) for name in ("git", "versions", "hardware", "spec_digest", "generation")}
 
 
 def trial_params(history: History, trial: TrialHistory) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The child process that follows a sweep's journal into MLflow; child.py starts it, mirror.py does the writing.
 
-    MLFLOW_TRACKING_URI=... python -m sweeps.tracking.writer <sweep folder>
+    MLFLOW_TRACKING_URI=... python -m sweeps.tracking.writer <sweep folder> <descriptor for signs of life>
 
 It ends when its standard input has ended and MLflow has everything, or has been out of reach for a minute since.
 """
@@ -30,8 +30,9 @@ PATIENCE_S = 60.0
 log = logging.getLogger("sweeps.tracking")
 
 
-def follow(folder: Folder, uri: str, stdin: int, patience_s: float = PATIENCE_S) -> None:
-    """Write the journal into MLflow as it grows, until `stdin` ends; then the rest.
+def follow(folder: Folder, uri: str, stdin: int, signs: int, patience_s: float = PATIENCE_S) -> None:
+    """Write the journal into MLflow as it grows, until `stdin` ends; then the rest. `signs` gets a byte for each trial
+    that MLflow has taken.
 
     Raises TrackingError when something is missing in the end, JournalError when the journal is damaged.
     """
@@ -39,7 +40,7 @@ def follow(folder: Folder, uri: str, stdin: int, patience_s: float = PATIENCE_S)
     from sweeps.tracking.mirror import Mirror, OutOfReach
 
     reader, history = JournalReader(folder), History(folder)
-    mirror = Mirror(uri, history)
+    mirror = Mirror(uri, history, lambda: sign(signs))
     pause, last_at, driver_gone = 0.0, 0.0, False
     deadline, left = 0.0, 0
     while True:
@@ -79,6 +80,12 @@ def ended(stdin: int, wait_s: float) -> bool:
     return bool(readable) and os.read(stdin, 1024) == b""
 
 
+def sign(signs: int) -> None:
+    """A byte for whoever waits for us; nobody may, and a pipe that is full says as much."""
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):
+        os.write(signs, b".")
+
+
 def step_back() -> None:
     """Take the processor only when nothing else wants it: training comes first, and Ray gives its workers 15."""
     os.nice(19)
@@ -114,7 +121,7 @@ def main() -> int:
     deadline = time.monotonic() + PATIENCE_S
     while True:  # a writer of the driver before us may still be draining
         try:
-            claim(folder)
+            claim(folder, uri)
             break
         except BlockingIOError:
             if time.monotonic() > deadline and ended(0, 0):
@@ -122,7 +129,7 @@ def main() -> int:
                 return GAVE_UP
             time.sleep(INTERVAL_S)
     try:
-        follow(folder, uri, 0)
+        follow(folder, uri, 0, int(sys.argv[2]))
     except (TrackingError, JournalError) as error:
         log.error("%s", error)
         return GAVE_UP

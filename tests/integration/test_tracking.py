@@ -5,6 +5,8 @@ Counted by SQL in MLflow's own tables against the journal's lines, so that neith
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
 import os
 import shutil
@@ -173,11 +175,35 @@ def test_the_sweeps_run_tells_the_story_and_holds_the_files(synced: Path) -> Non
     root = Path(artifacts["recorded"])
     assert root.is_relative_to(synced / "mlartifacts")
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    assert files == {"spec.json", "report.html", "figures/curves.png", "figures/data.csv"}
+    own = {"spec.json", "environment.json", "journal.jsonl.gz"}
+    assert files == {*own, "report.html", "figures/curves.png", "figures/data.csv"}
+    with gzip.open(root / "journal.jsonl.gz", "rt") as kept:
+        assert [json.loads(line) for line in kept] == read(synced)
+    assert json.loads((root / "environment.json").read_text())["versions"]["torch"] == "2.13.0"
     best = next(line["best_trial"] for line in read(synced) if line["kind"] == "verdict")
     assert [path.name for path in Path(artifacts[best]).rglob("*") if path.is_file()] == ["curves.png"]
     assert query(database, "SELECT name FROM experiments WHERE name != 'Default'") == [("recorded",)]
     assert "Traceback" not in log_file(synced).read_text()
+
+
+def test_every_trial_says_what_its_numbers_come_from(synced: Path) -> None:
+    database = synced / "mlflow.db"
+    (header, *_) = read(synced)
+    for name in {line["trial"] for line in read(synced) if line["kind"] == "trial"}:
+        found = tags(database, name)
+        assert found["mlflow.source.git.commit"] == "0123abc"
+        assert found["sweep.git_dirty"] == "false"
+        assert found["sweep.spec_digest"] == header["spec_digest"]
+        assert found["sweep.versions"] == "torch 2.13.0, ray 2.60.0"
+        assert found["sweep.data_digest"] == "0f1e2d3c4b5a6978"
+    sql = (
+        "SELECT r.name, d.name, d.digest, t.value FROM datasets d JOIN inputs i ON i.source_id = d.dataset_uuid "
+        "JOIN runs r ON r.run_uuid = i.destination_id JOIN input_tags t ON t.input_uuid = i.input_uuid"
+    )
+    named = query(database, sql)
+    assert sorted(named) == sorted(
+        (name, "Digits", "0f1e2d3c4b5a6978", "training") for name in statuses(database) if name != "recorded"
+    )
 
 
 def test_writing_it_again_changes_nothing_even_when_mlflow_does_not_know_how_far_it_was(synced: Path) -> None:
@@ -222,7 +248,7 @@ def test_it_follows_the_journal_as_it_grows(source: Path, tmp_path: Path) -> Non
         assert statuses(database)["refine-002"] == "FINISHED"
         assert os.getsid(child.pid) == child.pid  # out of the terminal's reach
         write(source, folder, None)
-        slow = writer.finish(0.001)
+        slow = writer.finish(0.0)
         assert f"process {child.pid}) is still at work" in slow  # told, and left alone
     finally:
         message = writer.finish(LIMIT_S)
@@ -287,7 +313,7 @@ def test_a_server_that_never_comes_back_is_given_up_with_what_is_missing_and_no_
         "import logging, os, sys; from pathlib import Path; from sweeps.tracking import writer\n"
         "handler = logging.StreamHandler(); handler.setFormatter(writer.SecretsHidden(sys.argv[2]))\n"
         "logging.basicConfig(handlers=[handler])\n"
-        "try: writer.follow(Path(sys.argv[1]), sys.argv[2], os.open('/dev/null', os.O_RDONLY), patience_s=1)\n"
+        "try: writer.follow(Path(sys.argv[1]), sys.argv[2], os.open('/dev/null', os.O_RDONLY), 1, patience_s=1)\n"
         "except writer.TrackingError as error: writer.log.exception('given up')"
     )
     answer = subprocess.run(
@@ -315,7 +341,7 @@ def alive(pid: int) -> bool:
 def unclaimed(folder: Path) -> bool:
     """Whether no writer is at work; threads of a process may hold its files a little longer than it shows as ended."""
     try:
-        os.close(claim(folder))
+        os.close(claim(folder, default_uri(folder)))
     except BlockingIOError:
         return False
     return True
@@ -392,5 +418,6 @@ def test_a_server_that_is_killed_and_restarted_in_the_middle_misses_nothing(sour
         if writer.child.poll() is None:
             writer.child.kill()
             writer.child.wait()
-    assert {path.name for path in (hub / "artifacts").rglob("*") if path.is_file()} == {"spec.json", "curves.png"}
+    kept = {path.name for path in (hub / "artifacts").rglob("*") if path.is_file()}
+    assert kept == {"spec.json", "environment.json", "journal.jsonl.gz", "curves.png"}
     assert not (folder / "mlartifacts").exists()

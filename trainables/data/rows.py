@@ -103,7 +103,8 @@ class ClassRows:
     def __init__(self, rows: Rows, classes: Tensor) -> None:
         """`rows` have their targets at hand; `classes`: the labels that stay."""
         assert rows.targets is not None
-        self._rows = rows
+        self.whole = rows
+        """The rows of all classes."""
         self.available = len(rows.targets.unique())
         """Classes that there are."""
         self._index = torch.isin(rows.targets, classes).nonzero().flatten()
@@ -116,7 +117,7 @@ class ClassRows:
         return len(self._index)
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        for x, y in self._rows.batches(self._index[order], batch_size):
+        for x, y in self.whole.batches(self._index[order], batch_size):
             yield x, self._label.to(y.device)[y]
 
 
