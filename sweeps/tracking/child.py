@@ -36,6 +36,8 @@ ENVIRONMENT = {
 }
 GAVE_UP = 1
 """The writer's exit code when it has told why MLflow will not have everything, and would end so again."""
+LEFT_ALONE: list[subprocess.Popen[bytes]] = []
+"""Writers that outlive their driver's interest in them: Python complains of a process that is forgotten at work."""
 LOOK_S = 2.0
 """Between two looks at whether a sweep that is followed has ended."""
 AGAIN_S = 10.0
@@ -79,6 +81,7 @@ class Writer:
         replay = f"Nothing is lost: `sweeps sync {shlex.quote(str(self.folder))}` writes what is missing."
         code = self._wait(timeout_s, stalled_s)
         if code is None:
+            LEFT_ALONE.append(self.child)
             return f"MLflow: the writer (process {self.child.pid}) is still at work, and goes on by itself.\n  {replay}"
         os.close(self.signs)
         if code == 0:

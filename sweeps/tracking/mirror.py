@@ -117,16 +117,15 @@ class Mirror:
 
     def _write_all(self, gone_at: float | None) -> None:
         sweep = self._found(sweep_record(self.history))
+        self._save_views()
         if gone_at is None:
             self._send(sweep_record(self.history))
-            self._save_views()
         else:
             self.pending |= {trial.trial for trial in self.history.trials.values() if trial.status == "RUNNING"}
         self._write_trials(sweep.run_id, gone_at)
         if gone_at is not None:  # last, so that a sweep shown as ended has everything
             if self._out_of_reach:  # what it was asked for then it may have done since
                 self._runs = self._look_up()
-            self._save_views()
             self._send_files(sweep.run_id)
             self._send(sweep_record(self.history, gone_at))
 
