@@ -48,6 +48,7 @@ from sweeps.retention import Keeper
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
 from sweeps.storage import Folder, find_sweep, new_sweep_folder, opened, storage_folder
+from sweeps.tracking import registry
 from sweeps.tracking.views import page
 
 if TYPE_CHECKING:
@@ -87,24 +88,46 @@ class Best:
         """What the trial's checkpoint holds. Raises UsageError when it has none."""
         from trainables import state
 
-        if self.checkpoint is None:
-            raise UsageError(f"{self.trial} has no checkpoint: its loop never called session.checkpoint_with.")
         try:
-            return dict(state.load(*opened(self.checkpoint)))
+            return dict(state.load(*opened(self._saved())))
         except state.CheckpointError as error:
             raise StorageError(f"{error}. Restore it from a copy, or train {self.trial}'s config again.") from None
 
     def load(self) -> Any:
         """The trained `nn.Module`, on the CPU, in eval mode. Raises UsageError for a loop of the user's own."""
+        from trainables.contract import Fidelity, instantiate
+        from trainables.evaluation import load_model
+
+        return load_model(instantiate(self._builder()), self.config, Fidelity(**self.fidelity), self.state())
+
+    def check(self) -> None:
+        """Raises UsageError when another process could not build the model and load the checkpoint into it."""
+        from trainables.contract import TrainableError
+
+        name = name_of(self.trainable)
+        if name.startswith("__main__:"):
+            raise UsageError(f"{name} was defined in a script. Put it in a module, and run anew.")
+        try:
+            self._builder()
+        except TrainableError as error:
+            raise UsageError(f"{error}.") from None
+        self._saved()
+
+    def _saved(self) -> Folder:
+        if self.checkpoint is None:
+            raise UsageError(f"{self.trial} has no checkpoint: its loop never called session.checkpoint_with.")
+        return self.checkpoint
+
+    def _builder(self) -> Any:
+        """Whose `model` is the network. Raises UsageError for a loop of the user's own."""
         import inspect
 
-        from trainables.contract import Fidelity, instantiate, load
-        from trainables.evaluation import load_model
+        from trainables.contract import load
 
         found = load(self.trainable) if isinstance(self.trainable, str) else self.trainable
         if inspect.isgeneratorfunction(found):
             raise UsageError(f"{name_of(found)} builds its model itself. Use .state() and load it there.")
-        return load_model(instantiate(found), self.config, Fidelity(**self.fidelity), self.state())
+        return found
 
 
 class Sweep:
@@ -179,6 +202,20 @@ class Sweep:
     def report(self) -> Path:
         """Write the report from the journal as it stands, of a remote sweep here and there; its path here."""
         return html.write(self.history, self.folder)
+
+    def register(self, name: str | None = None, *, alias: str = registry.ALIAS, tracking: str | None = None) -> str:
+        """Make the best's model a version of a registered model in MLflow; its reference, models:/<name>/<version>.
+
+        The name is the spec's unless given, MLflow the one that the sweep is in. The alias points to the version
+        afterwards, also when the same model was registered before, which makes no second one. What no verdict stands
+        behind is registered as not confirmed. Raises UsageError for a loop of the user's own, TrackingError when
+        MLflow lacks the trial or the model cannot be exported.
+        """
+        best = self.best
+        best.check()
+        return registry.register(
+            self.history, self.history.trials[best.trial], self.spec.name if name is None else name, alias, tracking
+        )
 
     def run(self, *, out: TextIO | None = None, began: float | None = None) -> Sweep:
         """Run all phases and return this sweep. `out` gets the live view and the answer; `began` is when the user did.

@@ -157,6 +157,28 @@ class KilledByItsTestSplit(Line):
         return replace(super().data(config, fidelity), test=Deadly())
 
 
+class Branching(Line):
+    """One whose network looks at its numbers to know what to do."""
+
+    class Network(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if x.sum() > 0 else -super().forward(-x)
+
+    def model(self, config: dict[str, Any], data: Data) -> nn.Module:
+        return self.Network(1, 1)
+
+
+class Counting(Line):
+    """One whose network takes its number of rows for a constant once it is traced."""
+
+    class Network(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) / int(x.shape[0])
+
+    def model(self, config: dict[str, Any], data: Data) -> nn.Module:
+        return self.Network(1, 1)
+
+
 class Blind(Line):
     """One whose inputs say nothing."""
 

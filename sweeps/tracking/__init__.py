@@ -4,7 +4,8 @@
        ├── uris.py: can the URI be used, asked before the start    └── runs.py: how each run should look
        ├── child.py: start the child, mind it, finish it; sync replays a sweep that has ended
        ├── views.py: the pages that MLflow's UI is to open on
-       └── models.py: a model as a checkpoint, for a warm start; weights.py is the child process that loads it
+       ├── models.py: a model as a checkpoint, for a warm start; weights.py is the child process that loads it
+       └── registry.py: the best as a registered model; registering.py is the child process that makes it one
 
 A child and not a thread: MLflow's import (2 s), its calls (60 ms each to a server) and its hangs stay out of the
 process that runs Tune's loop. What stands here imports no mlflow.

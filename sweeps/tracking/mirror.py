@@ -1,4 +1,4 @@
-"""One sweep's runs in MLflow, brought up to its journal; only this module and weights.py import mlflow.
+"""One sweep's runs in MLflow, brought up to its journal; it, weights.py and registering.py import mlflow, nobody else.
 
 It compares and never just appends: `runs.py` says how each run should look, a look-up by the tag `sweep.uid` how it
 does, and the difference is sent in one batch a run. So a crash, a server that comes back and a replay into a server

@@ -11,11 +11,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 from sweeps.errors import TrackingError
 from sweeps.tracking.child import ENVIRONMENT
-from sweeps.tracking.uris import SQLITE, check, without_secrets, wrong
+from sweeps.tracking.uris import check, missing, without_secrets, wrong
 
 HOME = "MLFLOW_TRACKING_URI"
 MEND = "Give models:/<name>/<version>, models:/<name>@<alias> or runs:/<run id>/<path> of a PyTorch model there."
@@ -31,8 +30,8 @@ def fetch_model(reference: str, tracking: str | None, folder: Path) -> str:
         nowhere = f"tracking: {reference} is a model in MLflow, and neither the spec's tracking nor {HOME} says where."
         raise TrackingError(f"{nowhere}\n  Set one of them, e.g. tracking: http://host:5000.")
     check(uri)
-    if uri.startswith(SQLITE) and not Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])).exists():
-        raise wrong(uri, f"is not there, so {reference} is not", "Mend the path.")  # asking would make the file
+    if missing(uri):
+        raise wrong(uri, f"is not there, so {reference} is not", "Mend the path.")
     # -P, and our import path at the end of the child's: a file called mlflow.py in the working directory is not MLflow
     home = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     order = {"reference": reference, "folder": str(folder), "path": [os.path.abspath(entry) for entry in sys.path]}

@@ -54,6 +54,11 @@ def check(uri: str) -> None:
         raise wrong(uri, f"has the unknown scheme {scheme}", f"Use one of {known}.")
 
 
+def missing(uri: str) -> bool:
+    """Whether it is an sqlite file that is not there: whoever asks MLflow for something in it would make it."""
+    return uri.startswith(SQLITE) and not Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])).exists()
+
+
 def open_command(folder: Folder, uri: str) -> str:
     """What a person types to see the sweep: the command that starts MLflow's UI on a database, or a server's address.
 

@@ -129,3 +129,26 @@ def test_an_encoder_learns_which_word_is_in_a_text():
 def test_what_makes_no_network_is_told(make, message):
     with pytest.raises(TrainableError, match=message):
         make()
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.recurrent:UserWarning")  # torch's own GRU's
+@pytest.mark.parametrize(
+    ("model", "example"),
+    [
+        (Mlp(6, 3, moments=(torch.zeros(6), torch.ones(6))), torch.randn),
+        (Mlp(6, 3, categories={1: 3, 4: 10}), lambda rows, columns: torch.randn(rows, columns) * 5),
+        (Cnn(1, 3, depth=4, stride=2, norm="group"), lambda rows, _: torch.randn(rows, 1, 8, 8)),
+        (SeriesCnn(2, 3), lambda rows, _: torch.randn(rows, 2, 30)),
+        (Gru(2, 3, depth=2), lambda rows, _: torch.randn(rows, 2, 30)),
+        (TextEncoder(50, 3, length=6, width=16), lambda rows, columns: torch.randint(0, 50, (rows, columns))),
+    ],
+    ids=["mlp", "categories", "cnn", "series", "gru", "text"],
+)
+def test_each_is_exported_for_any_number_of_rows(model, example):
+    """As MLflow does it for the registry. Attention has a fused kernel in eval mode, and none once it is exported."""
+    free = torch.export.Dim.AUTO
+    exported = torch.export.export(model.eval(), (example(3, 6),), dynamic_shapes=[{0: free}]).module()
+    with torch.no_grad():
+        for rows in (1, 2, 64):
+            x = example(rows, 6)
+            torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-6)
