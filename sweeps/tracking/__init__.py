@@ -13,6 +13,15 @@ process that runs Tune's loop. What stands here imports no mlflow.
 
 from sweeps.tracking.child import Writer, sync
 from sweeps.tracking.models import fetch_model
-from sweeps.tracking.uris import check, default_uri, open_command, without_secrets
+from sweeps.tracking.uris import check, default_uri, open_command, refuse_password, without_secrets
 
-__all__ = ["Writer", "check", "default_uri", "fetch_model", "open_command", "sync", "without_secrets"]
+__all__ = [
+    "Writer",
+    "check",
+    "default_uri",
+    "fetch_model",
+    "open_command",
+    "refuse_password",
+    "sync",
+    "without_secrets",
+]

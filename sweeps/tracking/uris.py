@@ -27,6 +27,8 @@ from sweeps.storage import Folder, at_hand
 DATABASES = ("postgresql", "mysql", "mssql")
 TIMEOUT_S = 5
 SQLITE = "sqlite:///"
+SECRET = r"(?:password|passwd|pwd|token|secret)[^=&]*="
+WHO = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials."
 
 
 def default_uri(folder: Folder) -> str:
@@ -36,6 +38,7 @@ def default_uri(folder: Folder) -> str:
 
 def check(uri: str) -> None:
     """Raises TrackingError, saying what to do, when MLflow cannot be reached at this URI or not be used there."""
+    refuse_password(uri)
     try:
         scheme = urlsplit(uri).scheme
     except ValueError:
@@ -57,6 +60,22 @@ def check(uri: str) -> None:
 def missing(uri: str) -> bool:
     """Whether it is an sqlite file that is not there: whoever asks MLflow for something in it would make it."""
     return uri.startswith(SQLITE) and not Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])).exists()
+
+
+def refuse_password(uri: str) -> None:
+    """Raises TrackingError for a URI with a password: a spec, a journal, `ps` and the history of a shell would keep it.
+
+    A file's path may hold @ and : where a server's user and password are.
+    """
+    if not uri.startswith("sqlite:") and re.search(rf"://[^/?#@:]*:.*@|[?&][^=&]*{SECRET}", uri, flags=re.IGNORECASE):
+        scheme = uri.partition(":")[0].partition("+")[0].lower()
+        elsewhere = {
+            "postgresql": "PGPASSWORD, a file that PGPASSFILE names, or ~/.pgpass gives it.",
+            "mysql": "A file gives it: ?read_default_file=~/.my.cnf",
+            "http": WHO,
+            "https": WHO,
+        }
+        raise wrong(uri, "has a password in it", f"Leave it out. {elsewhere.get(scheme, 'The environment gives it.')}")
 
 
 def open_command(folder: Folder, uri: str) -> str:
@@ -90,10 +109,11 @@ def experiment_id(uri: str, name: str) -> str:
 
 def without_secrets(text: str, uri: str) -> str:
     """The text with everything that the URI may hold as a secret replaced by ***."""
-    secrets = re.findall(r"(?:password|passwd|pwd|token|secret)[^=&]*=([^&#]+)", uri, flags=re.IGNORECASE)
+    secrets = re.findall(rf"{SECRET}([^&#]+)", uri, flags=re.IGNORECASE)
     user_info = re.search(r"://(.*)@", uri)  # greedy: a password may hold / and @, however wrong that is in a URI
     if user_info:
-        secrets += [user_info[1], user_info[1].partition(":")[2]]
+        text = text.replace(f"//{user_info[1]}@", "//***@")  # a user's name alone is no secret anywhere else
+        secrets += [user_info[1], user_info[1].partition(":")[2]] if ":" in user_info[1] else []
     forms = {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe="")) if form}
     for secret in sorted(forms, key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -106,7 +126,7 @@ def wrong(uri: str, problem: str, mend: str) -> TrackingError:
 
 
 def _check_server(uri: str) -> None:
-    start = "Start it with `mlflow server`, or mend the address; without --tracking-uri the sweep keeps an sqlite file."
+    start = "Start one with `sweeps tracking up`, or mend the address; without --tracking-uri there is an sqlite file."
     try:
         health, _ = _get(uri, "/health")
     except (OSError, HTTPException, ValueError) as error:  # refused, no such host, timed out, not HTTP at all
@@ -123,7 +143,7 @@ def _check_server(uri: str) -> None:
     except (OSError, HTTPException) as error:
         raise wrong(uri, f"is up but does not answer a search ({error})", "See the server's log.") from None
     if code in (401, 403):
-        mend = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        mend = f"{WHO} MLFLOW_TRACKING_TOKEN will do as well."
         if code == 403:
             mend += " If they are set: start the server with --allowed-hosts for this host and port."
         raise wrong(uri, f"refuses us ({code})", mend)
@@ -137,7 +157,7 @@ def _get(uri: str, path: str) -> tuple[int, bytes]:
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}{path}"
     request = urllib.request.Request(address)
     user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
-    password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     if user and password:
         request.add_header("Authorization", f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}")
@@ -193,5 +213,5 @@ def _check_database(uri: str) -> None:
         package = drivers.get(error.name or "", error.name)
         raise wrong(uri, f"needs the package {package}", f"Install it: pip install '{package}'.") from None
     except (SQLAlchemyError, ValueError) as error:
-        reason = str(error).partition("\n(Background")[0].strip()
+        reason = " ".join(str(getattr(error, "orig", None) or error).partition("\n(Background")[0].split())
         raise wrong(uri, f"cannot be used ({reason})", "Check host, database and user; PGPASSWORD works.") from None

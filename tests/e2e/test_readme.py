@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.examples import EXAMPLES, HEAD
+from sweeps.cli.tracking import tracking
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,15 @@ def test_its_python_runs(checkout: Path) -> None:
     name, rows = done.stdout.split()[-2:]
     assert name == "Module" or name == "Sequential"
     assert int(rows) >= 4 + 2 * 3 * 3
+
+
+def test_its_tracking_commands_are_known() -> None:
+    """Parsed only: tests/integration/test_tracking_server.py runs such servers."""
+    lines = [line.partition("#")[0].split() for block in blocks("bash") for line in block.splitlines()]
+    given = [words[2:] for words in lines if words[:2] == ["sweeps", "tracking"]]
+    assert [name for name, *_ in given] == ["up", "up", "template"]
+    for name, *arguments in given:
+        tracking.commands[name].make_context(name, arguments)
 
 
 def test_its_output_is_that_of_the_demo(demo) -> None:

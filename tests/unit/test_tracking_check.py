@@ -88,7 +88,7 @@ def test_a_server_that_is_not_there_is_told_quickly() -> None:
     began = time.monotonic()
     text = refusal("http://127.0.0.1:9")
     assert "http://127.0.0.1:9 cannot be reached" in text
-    assert "mlflow server" in text
+    assert "sweeps tracking up" in text
     assert time.monotonic() - began < 10
 
 
@@ -104,36 +104,51 @@ def test_a_server_under_a_path_is_asked_under_it() -> None:
     assert asked == ["/mlflow/health", "/mlflow/api/2.0/mlflow/experiments/search?max_results=1"]
 
 
-def test_credentials_come_from_the_environment_or_the_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     known = "Basic YW5uOnMvZWNAcmV0"  # ann:s/ec@ret
 
     with server(lambda path, auth: 200 if path == "/health" or auth == known else 401) as address:
         assert "Set MLFLOW_TRACKING_USERNAME" in refusal(f"http://{address}")
-        check(f"http://ann:s%2Fec%40ret@{address}")
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s/ec@ret")
         check(f"http://{address}")
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+        check(f"http://ann@{address}")
 
 
 @pytest.mark.parametrize(
-    "uri",
+    ("uri", "mend"),
     [
-        "http://ann:hunter2@127.0.0.1:9",
-        "http://ann:hun/ter2@127.0.0.1:9",
-        "http://ann:hunter2@[",
-        "ftp://ann:hunter2@host/x",
-        "sqlite://ann:hunter2@host/x",
-        "postgresql://ann:hunter2@127.0.0.1:9/mlflow",
-        "postgresql://127.0.0.1:9/mlflow?user=ann&password=hunter2",
-        "postgresql+nosuchdriver://ann:hunter2@127.0.0.1:9/mlflow",
-        "mysql+pymysql://ann:hunter2@127.0.0.1:9/mlflow",
+        ("http://ann:hunter2@127.0.0.1:9", "MLFLOW_TRACKING_PASSWORD"),
+        ("https://ann:hun/ter2@127.0.0.1:9", "~/.mlflow/credentials"),
+        ("http://ann:hunter2@[", "MLFLOW_TRACKING_PASSWORD"),
+        ("ftp://ann:hunter2@host/x", "environment"),
+        ("postgresql://ann:hunter2@127.0.0.1:9/mlflow", "PGPASSWORD"),
+        ("postgresql://127.0.0.1:9/mlflow?user=ann&password=hunter2", "~/.pgpass"),
+        ("postgresql+nosuchdriver://ann:hunter2@127.0.0.1:9/mlflow", "PGPASSFILE"),
+        ("mysql+pymysql://ann:hunter2@127.0.0.1:9/mlflow", "read_default_file"),
     ],
 )
-def test_a_password_is_never_shown(uri: str, tmp_path: Path) -> None:
+def test_a_password_is_refused_with_the_mend_and_never_shown(uri: str, mend: str, tmp_path: Path) -> None:
     text = refusal(uri)
     assert "ter2" not in text
     assert "tracking: " in text
+    assert "has a password in it" in text
+    assert mend in text
     assert "ter2" not in open_command(tmp_path, uri.replace("@[", "@host"))
+
+
+def test_what_looks_like_a_password_in_a_files_path_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "me:and@you"
+    folder.mkdir()
+    check(default_uri(folder))
+    assert "hunter2" not in refusal("sqlite://ann:hunter2@host/x")
+
+
+def test_what_a_database_says_is_told_whole() -> None:
+    text = refusal("postgresql://ann@127.0.0.1:9/mlflow")
+    assert "Connection refused" in text
+    assert "cannot be used" in text  # `ann` is hidden as the user, and nowhere else
 
 
 def test_secrets_are_hidden_in_any_text_and_in_any_spelling() -> None:
