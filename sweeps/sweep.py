@@ -63,7 +63,7 @@ RUN: Mapping[str, Any] = {
 }
 FIRST_TRIALS = 4
 """After so many ended trials the plan is made again with the time they took."""
-DRAIN_S, STALLED_S = 120.0, 10.0
+DRAIN_S, STALLED_S = 120.0, 20.0
 """How long the end of a sweep waits for MLflow to catch up, and for one that takes nothing: the writer goes on by
 itself."""
 READY_S = 30.0

@@ -395,6 +395,7 @@ def unknown_metric(metric: str, trial: str, reported: list[str]) -> SweepFailed:
     """The error for a metric that the trainable does not report."""
     import difflib
 
+    reported = [name for name in reported if not name.startswith("system/")]  # nobody tunes for these
     near = difflib.get_close_matches(metric, reported, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"Use one of them, or report {metric}."
     reports = f"{trial} does not report {metric!r} after each epoch; it reports {', '.join(sorted(reported))}"

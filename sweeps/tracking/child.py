@@ -71,8 +71,8 @@ class Writer:
     def finish(self, timeout_s: float, stalled_s: float = math.inf) -> str:
         """Tell it that the journal is complete and wait for it. Empty when MLflow has everything, else a message.
 
-        A writer that takes longer, or that MLflow has taken nothing from for `stalled_s`, is left alone: it goes on by
-        itself and gives up a minute after an unreachable server.
+        A writer that takes longer, or from which MLflow takes nothing any more for `stalled_s`, is left alone: it goes
+        on by itself and gives up a minute after an unreachable server.
         """
         self._hang_up()
         if self.child.poll() not in (None, 0, GAVE_UP):
@@ -93,7 +93,7 @@ class Writer:
     def _wait(self, timeout_s: float, stalled_s: float) -> int | None:
         """Its exit code; None when it takes too long."""
         ends = time.monotonic() + timeout_s
-        patience = time.monotonic() + stalled_s
+        patience = math.inf  # until it has begun: its imports may take long where others are at work
         while (left := min(ends, patience) - time.monotonic()) > 0:
             if select.select([self.signs], [], [], min(left, LOOK_S))[0]:
                 if not os.read(self.signs, 2**16):  # it closes them by ending

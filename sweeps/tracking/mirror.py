@@ -101,7 +101,9 @@ class Mirror:
         Raises TrackingError when MLflow will never take this sweep.
         """
         try:
-            self._client = self._client or connected(self.uri)
+            if self._client is None:
+                self._client = connected(self.uri)
+                self.taken()  # a database was made, at least
             if self.history.spec is None:
                 return
             if self._runs is None:

@@ -32,9 +32,13 @@ WITH_A_MODEL = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "120",  # MLflow's own: a file may go through a server into an object store
 }
 """Of the child's environment, where it differs from the writer's."""
-OF_THE_SWEEP = ("sweep", "verdict", "mlflow.source.git.commit", "sweep.git_dirty", "sweep.warm_start")
+OF_THE_SWEEP = (
+    "sweep", "verdict", "mlflow.source.git.commit", "sweep.git_dirty", "sweep.spec_digest", "sweep.versions",
+    "sweep.data_digest", "sweep.warm_start",
+)  # fmt: skip
 OF_THE_TRIAL = (
-    "sweep.uid", "phase", "trial", "role", "seed", "fidelity.epochs", "fidelity.data_fraction", "fidelity.classes",
+    "sweep.uid", "sweep.checkpoint", "phase", "trial", "role", "seed", "fidelity.epochs", "fidelity.data_fraction",
+    "fidelity.classes",
 )  # fmt: skip
 """Tags that a model has of its sweep's run and of its trial's."""
 
@@ -102,8 +106,6 @@ def tags(history: History, trial: TrialHistory) -> dict[str, str]:
         **{name: of_sweep.tags[name] for name in OF_THE_SWEEP},
         **{name: of_trial.tags[name] for name in OF_THE_TRIAL},
         "sweep.confirmed": str(confirmed(history, trial)).lower(),
-        "sweep.checkpoint": str(trial.checkpoint),
-        "spec_digest": spec.digest,
         "trainable": name_of(spec.trainable),
     }
     return {name: cut(value) for name, value in found.items() if value}

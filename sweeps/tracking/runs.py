@@ -128,7 +128,7 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
         "attempt": str(trial.attempt),
         "failures": "\n".join(failures),
         "sweep.findings": ", ".join(dict.fromkeys(findings)),
-        "sweep.checkpoint": str(history.folder / trial.checkpoint) if trial.checkpoint else "",
+        "sweep.checkpoint": trial.checkpoint or "",  # in the sweep's folder, which may be moved
         "mlflow.runColor": colour(history, trial.phase),
         "nonfinite": ", ".join(nonfinite(trial.epochs)),
     }

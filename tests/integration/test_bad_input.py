@@ -256,7 +256,7 @@ def test_a_tracking_server_that_is_not_there(folder: Path) -> None:
     said = message(result, 2)
     assert said.startswith(f"TrackingError: tracking: {uri} cannot be reached (")
     assert "refused" in said
-    assert "mlflow server" in said
+    assert "sweeps tracking up" in said
     assert result.stdout == "", "asked before Ray is started"
     assert left_in(folder) == []
 

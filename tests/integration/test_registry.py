@@ -118,7 +118,7 @@ def test_the_version_says_what_it_is(digits: Path) -> None:
         "sweep.uid": f"digits/{sweep.best.trial}", "phase": "confirm", "trial": sweep.best.trial, "role": "explore-000",
         "seed": str(sweep.best.fidelity["seed"]), "fidelity.epochs": str(EPOCHS), "fidelity.data_fraction": "1.0",
         "sweep.confirmed": "true", "sweep.checkpoint": f"checkpoints/{sweep.best.trial}/{EPOCHS}",
-        "spec_digest": sweep.spec.digest, "trainable": DIGITS,
+        "sweep.spec_digest": sweep.spec.digest, "trainable": DIGITS,
     }  # fmt: skip
     assert version.description.startswith("ADOPT explore-000: val/loss ")
     seed = f"seed {sweep.best.fidelity['seed']} of explore-000's config, after epoch {EPOCHS}, val/loss "
@@ -190,8 +190,10 @@ def test_what_is_not_in_mlflow_is_told_how_to_come_there(digits: Path, tmp_path:
     assert query(digits, "SELECT name FROM registered_models") == [("digits",)]
 
 
-def test_a_server_that_is_not_there_is_told_without_its_password(digits: Path) -> None:
-    with pytest.raises(TrackingError, match="cannot be reached") as caught:
+def test_a_server_that_is_not_there_and_one_whose_address_holds_a_password_are_refused(digits: Path) -> None:
+    with pytest.raises(TrackingError, match="cannot be reached"):
+        Sweep.open(digits).register(tracking=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(TrackingError, match="has a password in it") as caught:
         Sweep.open(digits).register(tracking=f"http://someone:hunter2@127.0.0.1:{free_port()}")
     assert "hunter2" not in str(caught.value)
 

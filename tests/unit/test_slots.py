@@ -128,7 +128,29 @@ def test_whole_numbers_of_any_kind_are_epochs(tmp_path, epoch):
     (answer,) = drawn(worker(tmp_path, reporting(epoch, **{"val/loss": np.float32(0.5)}), 1))
     (report,) = answer["reports"]
     assert (report["epoch"], type(report["epoch"]), answer["failure"]) == (1, int, None)
-    assert report["metrics"] == {"val/loss": 0.5}
+    assert report["metrics"]["val/loss"] == 0.5
+
+
+def test_each_report_has_what_its_process_took(tmp_path):
+    """And what the trial itself reports under such a name is left as it is."""
+
+    def busy(config, session):
+        kept = bytearray(64 * 2**20)
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+        yield Report(1, {"val/loss": 1.0})
+        time.sleep(0.2)
+        del kept
+        yield Report(2, {"val/loss": 1.0, "system/cpu_cores": 7.0})
+        time.sleep(0.2)
+        yield Report(3, {"val/loss": 1.0})
+
+    first, second, third = (report["metrics"] for report in reports(drawn(worker(tmp_path, busy, 3))))
+    assert first["system/cpu_cores"] > third["system/cpu_cores"] >= 0
+    assert second["system/cpu_cores"] == 7
+    assert first["system/memory_mb"] - third["system/memory_mb"] == pytest.approx(64, abs=16)
+    assert "system/gpu_memory_mb" not in first
 
 
 def mapping(config: dict[str, Any], session: Session) -> Iterator[Any]:
