@@ -13,6 +13,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # More options for pytest: make test ARGS="-k journal -x"
 ARGS ?=
+# Most tests wait for processes that start, so two run at a time; those of one group one after another (tests/conftest.py).
+TWO := -n 2 --dist loadgroup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,10 +46,10 @@ examples: .venv/installed-dev ## the README's table of results: a sweep on each 
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/examples.py $(ARGS)
 
 test: .venv/installed-dev ## all tests but the slow and the end-to-end ones
-	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+	$(BIN)/python -m pytest $(TWO) -m "not slow and not e2e" $(ARGS)
 
 test-all: .venv/installed-dev ## all tests; a slow one that fails is run once more, alone
-	$(BIN)/python tests/run_all.py $(ARGS)
+	$(BIN)/python tests/run_all.py $(TWO) $(ARGS)
 
 check: .venv/installed-dev ## lint, format, types, contracts and golden files
 	$(BIN)/ruff check

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import ray
 
 from e2e.terminal import below, ends_of, journal, of_kind, processes
@@ -81,6 +83,21 @@ def held() -> tuple[int, Counter[str], dict[str, float]]:
     actors = Counter(found[0] for command in mine if (found := re.match(rf"ray::(?!{OF_RAY})\w+", command)))
     free = {name: amount for name, amount in ray.available_resources().items() if name in COUNTED}
     return len(groups), actors, free
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own in the folder, so small that it can be filled."""
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"mounting a file system needs root: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pytest
 
 from e2e.terminal import of_kind
 from engine import toy_spec
+from faults.harness import mounted
 from sweeps import JournalError, StorageError, Sweep
 from sweeps.journal import read
 from sweeps.storage import newest_sweeps
@@ -27,13 +28,8 @@ SPACE = {"value": {"float": [0.0, 1.0]}, "seconds": 0.2}
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MiB; it can be made larger with `mount -o remount,size=…`."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"mounting a file system needs root: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with mounted(tmp_path / "disk", "3m") as disk:
+        yield disk
 
 
 def test_a_full_disk_halts_the_sweep_and_resume_goes_on(ray_session: object, tmp_path: Path, small_disk: Path) -> None:

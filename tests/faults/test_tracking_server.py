@@ -6,6 +6,7 @@ Counted by SQL behind the server, as in integration/test_tracking.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -21,7 +22,7 @@ import pytest
 from e2e.terminal import of_kind
 from engine import toy_spec
 from faults.harness import check_whole as check_whole_sweep
-from faults.harness import strikes
+from faults.harness import mounted, strikes
 from faulty import Faulty, faulty
 from integration.test_tracking import (
     free_port,
@@ -205,6 +206,24 @@ def statuses_of(database: Path, name: str) -> dict[str, str]:
     """MLflow's status of a sweep's runs."""
     sql = "SELECT r.name, r.status FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'sweep' AND t.value = ?"
     return dict(query(database, sql, name))
+
+
+def test_one_whose_disk_is_full(source: Path, tmp_path: Path) -> None:
+    """It goes on once there is room again."""
+    folder, lines, port = tmp_path / source.name, read(source), free_port()
+    with mounted(tmp_path / "disk", "64m") as disk, mlflow_server(disk, port) as uri:
+        write(source, folder, in_the_middle_of(lines, "refine-002"))
+        writer = Writer(folder, uri)
+        wait_until(lambda: len(runs_of(disk / "mlflow.db", folder.name)) > 4, "the first runs")
+        with open(disk / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(2**12))
+        write(source, folder, in_the_middle_of(lines, "confirm-004"))
+        wait_until(lambda: "out of reach" in log_file(folder).read_text(), "the writer's notice of it")
+        (disk / "ballast").unlink()
+        write(source, folder, None)
+        assert writer.finish(LIMIT_S) == ""
+        check_whole(disk / "mlflow.db", folder, lines)
 
 
 @pytest.mark.usefixtures("ray_session")

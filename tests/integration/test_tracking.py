@@ -403,7 +403,9 @@ def test_a_server_that_is_killed_and_restarted_in_the_middle_misses_nothing(sour
         wait_until(lambda: len(statuses(database)) > 4, "the first runs")
     try:
         write(source, folder, in_the_middle_of(lines, "confirm-004"))
+        gone = time.monotonic()
         wait_until(lambda: "out of reach" in log_file(folder).read_text(), "the writer's notice of it")
+        wait_until(lambda: time.monotonic() > gone + 60, "a minute")  # what a restart by hand takes
         with mlflow_server(hub, port):
             wait_until(lambda: statuses(database).get("confirm-004") == "RUNNING", "what came meanwhile")
             write(source, folder, None)
