@@ -85,7 +85,7 @@ def test_its_output_is_that_of_the_demo(demo) -> None:
 
 def test_its_output_of_make_test_is_pytests() -> None:
     assert re.search(
-        r"^=+ \d+ passed(, \d+ skipped)?, \d+ deselected in [\d.]+s \([\d:]+\) =+$",
+        r"^=+ \d+ passed(, \d+ skipped)?(, \d+ deselected)? in [\d.]+s \([\d:]+\) =+$",
         blocks("text")[1],
         flags=re.MULTILINE,
     )
