@@ -3,7 +3,8 @@
 MLflow, the live view, the report and diagnosis read it; none reads another. A line is `{kind, at, …}`, `at` in unix
 seconds, and is never changed once written. Kinds and what they carry besides:
 
-    sweep      format, name, spec, generation, git, versions, hardware, began, warm_start  a driver starts, or goes on
+    sweep      format, name, spec, generation, git, versions, hardware, began, warm_start, defaults
+                                                                            a driver starts, or goes on
     pool       slots, nodes, came, left                                     nodes joined or left the cluster
     plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring
     phase      phase, phase_kind, space, changes, comparison, trials        a phase begins with this space, and why

@@ -14,19 +14,29 @@ from typing import Any
 from cluster.local import Cluster
 from sweeps.history import Record
 from sweeps.journal import FORMAT, now
+from sweeps.space import Config
 from sweeps.spec import SweepSpec
 from sweeps.warm_start import Origin
 
 
 def header(
-    record: Record, spec: SweepSpec, slots: int, cluster: Cluster, began: float, origins: Iterable[Origin]
+    record: Record,
+    spec: SweepSpec,
+    slots: int,
+    cluster: Cluster,
+    began: float,
+    origins: Iterable[Origin],
+    defaults: Config,
 ) -> None:
-    """Write the journal's first line: what runs, from which code and weights, with which versions, on what."""
+    """Write the journal's first line: what runs, from which code and weights, with which versions, on what.
+
+    `defaults` are the hyperparameters of the loop, where it is the platform's, as they are without the config's.
+    """
     packages = ("torch", "ray", "mlflow", "hyperopt", "pyarrow", "tunewright")
     record.write(
         "sweep", format=FORMAT, name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
         generation=record.journal.generation, git=git_state(), versions=dict(versions(packages)),
-        warm_start=[asdict(origin) for origin in origins],
+        warm_start=[asdict(origin) for origin in origins], defaults=dict(defaults),
         hardware={
             "cpus": sum(node["CPU"] for node in cluster.nodes.values()),
             "gpus": sum(node["GPU"] for node in cluster.nodes.values()),

@@ -312,7 +312,7 @@ class Sweep:
                 record = record or Record(folder)
                 self._history = record.history
                 code_before = record.history.header.get("git")
-                header(record, spec, slots, cluster, began, origins)
+                header(record, spec, slots, cluster, began, origins, standard if "parameters" in footprint else {})
                 self.spec = spec
                 note_changed_code(record, code_before)
                 record.write("plan", **plan.document())

@@ -167,9 +167,15 @@ def environment(history: History) -> dict[str, Any]:
 
 
 def trial_params(history: History, trial: TrialHistory) -> dict[str, str]:
-    """The config, and the logarithm of what was searched on a logarithmic scale: MLflow's charts have no such axis."""
+    """What the trial was trained with, the loop's defaults included, and the logarithm of what was searched on a
+    logarithmic scale: MLflow's charts have no such axis."""
     assert history.spec is not None
-    params = {name: str(value) for name, value in trial.config.items()}
+    defaults = history.header.get("defaults", {})
+    optimizer = trial.config.get("optimizer", defaults.get("optimizer"))
+    # Where the optimizer is sgd, `sgd.momentum` is the momentum.
+    own = {name.removeprefix(f"{optimizer}."): value for name, value in trial.config.items()}
+    meant = {name: value for name, value in own.items() if name in defaults}
+    params = {name: str(value) for name, value in {**defaults, **trial.config, **meant}.items()}
     for name, value in trial.config.items():
         domain = history.spec.space.root.get(name)
         if isinstance(domain, Float) and domain.scale == "log" and isinstance(value, int | float) and value > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,14 @@ def test_the_drivers_part_imports_neither_mlflow_nor_sqlalchemy() -> None:
     code = "import sys, sweeps.tracking, sweeps.tracking.runs; print({'mlflow', 'sqlalchemy'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
+
+
+def test_the_params_are_resolved_with_the_loops_defaults(history: History) -> None:
+    defaults = {"lr": 1e-3, "momentum": 0.9, "optimizer": "adamw", "clip_norm": None}
+    told = replace(history, header={**history.header, "defaults": defaults})
+    trial = next(t for t in history.trials.values() if t.config["optimizer"] == "sgd")
+    params = trial_record(told, trial, "").params
+    assert params["momentum"] == params["sgd.momentum"] == str(trial.config["sgd.momentum"])
+    assert (params["optimizer"], params["lr"], params["clip_norm"]) == ("sgd", str(trial.config["lr"]), "None")
+    other = next(t for t in history.trials.values() if t.config["optimizer"] == "adamw")
+    assert trial_record(told, other, "").params["momentum"] == "0.9"
