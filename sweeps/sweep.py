@@ -49,7 +49,7 @@ from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
 from sweeps.storage import Folder, find_sweep, new_sweep_folder, opened, storage_folder
 from sweeps.tracking import registry
-from sweeps.tracking.views import page
+from sweeps.tracking.views import pages
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -375,7 +375,7 @@ class Sweep:
             finally:  # whatever became of the storage
                 problem = writer.finish(INTERRUPTED_DRAIN_S if reason == "interrupted" else DRAIN_S, STALLED_S)
             command = tracking.open_command(engine.folder, uri)
-            answer = summary(record.history, report=report, open_command=command, page=page(record.history, uri))
+            answer = summary(record.history, report=report, open_command=command, pages=pages(record.history, uri))
             say(out, answer)
             if problem:
                 print(problem, file=sys.stderr, flush=True)

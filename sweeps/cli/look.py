@@ -1,8 +1,16 @@
-"""`sweeps status`, `report`, `compare` and `sync`: looking at a sweep, from its journal alone."""
+"""`sweeps status`, `report`, `compare` and `sync`: looking at sweeps, from their journals alone."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from sweeps.storage import Folder
 
 SWEEP = click.argument("sweep")
 
@@ -32,16 +40,37 @@ def report(sweep: str) -> None:
 
 @click.command()
 @click.argument("sweeps", nargs=-1, metavar="SWEEP SWEEP ...")
-def compare(sweeps: tuple[str, ...]) -> None:
+@click.option("--tracking-uri", metavar="URI", help="MLflow server or database that has those that are no folder.")
+def compare(sweeps: tuple[str, ...], tracking_uri: str | None) -> None:
     """Put sweeps side by side: what each searched, what it cost and what came of it."""
     from sweeps.errors import UsageError
     from sweeps.history import History
     from sweeps.report.compare import compare as text
-    from sweeps.storage import find_sweep
 
     if len(sweeps) < 2:
         raise UsageError("compare takes two sweeps or more. Name their folders, e.g. `sweeps compare runs/a runs/b`.")
-    click.echo(text([History.open(find_sweep(sweep)) for sweep in sweeps]))
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = found(sweeps, tracking_uri, Path(scratch))
+        click.echo(text([History.open(folder) for folder in folders]))
+
+
+def found(sweeps: Sequence[str], tracking_uri: str | None, scratch: Path) -> list[Folder]:
+    """The folder of each sweep: its own, else one in `scratch` with its journal from MLflow."""
+    from sweeps.errors import StorageError
+    from sweeps.storage import find_sweep
+    from sweeps.tracking import fetch_journals
+
+    folders: dict[str, Folder] = {}
+    for sweep in sweeps:
+        try:
+            folders[sweep] = find_sweep(sweep)
+        except StorageError:
+            if tracking_uri is None or "://" in sweep:  # a folder was meant
+                raise
+    elsewhere = [sweep for sweep in dict.fromkeys(sweeps) if sweep not in folders]
+    if tracking_uri and elsewhere:
+        folders |= dict(zip(elsewhere, fetch_journals(elsewhere, tracking_uri, scratch), strict=True))
+    return [folders[sweep] for sweep in sweeps]
 
 
 @click.command()
@@ -54,7 +83,7 @@ def sync(sweep: str, tracking_uri: str | None, follow: bool) -> None:
     from sweeps.history import History
     from sweeps.report import words
     from sweeps.storage import find_sweep
-    from sweeps.tracking.views import page
+    from sweeps.tracking.views import pages
 
     folder = find_sweep(sweep)
     history = History.open(folder)
@@ -62,5 +91,5 @@ def sync(sweep: str, tracking_uri: str | None, follow: bool) -> None:
     uri = tracking_uri or spec.tracking or tracking.default_uri(folder)
     tracking.sync(folder, uri, to_the_end=follow)
     click.echo(tracking.open_command(folder, uri))
-    if address := page(history, uri):
-        click.echo(f"then open {address}")
+    for line in pages(history, uri):
+        click.echo(line)

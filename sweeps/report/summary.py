@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import shlex
 import textwrap
+from collections.abc import Sequence
 
 from sweeps.history import LIVE, History
 from sweeps.insight.curves import leader
@@ -20,8 +21,11 @@ MOST = 7
 """Lines at most of one kind: the rest stands in the report."""
 
 
-def summary(history: History, *, report: str, open_command: str, page: str = "") -> str:
-    """The answer of a sweep in at most about 30 lines: verdict, values, ranges, cost, and where to read on."""
+def summary(history: History, *, report: str, open_command: str, pages: Sequence[str] = ()) -> str:
+    """The answer of a sweep in at most about 30 lines: verdict, values, ranges, cost, and where to read on.
+
+    `pages` tell what to open once MLflow is.
+    """
     result = outcome(history)
     lines: list[str] = []
     if result:
@@ -51,8 +55,7 @@ def summary(history: History, *, report: str, open_command: str, page: str = "")
     if spent.time:
         text += f", {words.duration(spent.time['wall_s'])}: {spent.split}; {spent.time['gpu_hours']:.3g} GPU-hours"
     lines += ["", *wrapped(f"Cost    {text}", ""), f"Report  {report}", f"MLflow  {open_command}"]
-    if page:
-        lines.append(f"        then open {page}")
+    lines += [f"        {line}" for line in pages]
     if history.status not in ("FINISHED", "RUNNING"):
         lines.append(f"Go on   sweeps resume {shlex.quote(str(history.folder))}")
     return "\n".join(lines)

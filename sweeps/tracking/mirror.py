@@ -1,4 +1,5 @@
-"""One sweep's runs in MLflow, brought up to its journal; it, weights.py and registering.py import mlflow, nobody else.
+"""One sweep's runs in MLflow, brought up to its journal; it and the child processes that orders.py names import
+mlflow, nobody else.
 
 It compares and never just appends: `runs.py` says how each run should look, a look-up by the tag `sweep.uid` how it
 does, and the difference is sent in one batch a run. So a crash, a server that comes back and a replay into a server
@@ -39,7 +40,7 @@ from sweeps.tracking.runs import (
     trial_record,
 )
 from sweeps.tracking.uris import SQLITE
-from sweeps.tracking.views import views
+from sweeps.tracking.views import described, other_version, views
 
 METRICS_A_BATCH, PARAMS_A_BATCH = 800, 100  # MLflow takes 1,000 entities a call in all
 PASSING = {
@@ -91,6 +92,7 @@ class Mirror:
         self._runs: dict[str, Known] | None = None
         self._out_of_reach = False
         """Whether MLflow ever was."""
+        self._asked_version = False
         self._experiment = ""
         self._experiment_tags: dict[str, str] = {}
 
@@ -118,10 +120,11 @@ class Mirror:
             raise OutOfReach(str(error)) from error
 
     def _write_all(self, gone_at: float | None) -> None:
+        links = described(self.history, self._experiment)
         sweep = self._found(sweep_record(self.history))
         self._save_views()
         if gone_at is None:
-            self._send(sweep_record(self.history))
+            self._send(sweep_record(self.history, links=links))
         else:
             self.pending |= {trial.trial for trial in self.history.trials.values() if trial.status == "RUNNING"}
         self._write_trials(sweep.run_id, gone_at)
@@ -129,7 +132,7 @@ class Mirror:
             if self._out_of_reach:  # what it was asked for then it may have done since
                 self._runs = self._look_up()
             self._send_files(sweep.run_id)
-            self._send(sweep_record(self.history, gone_at))
+            self._send(sweep_record(self.history, gone_at, links))
 
     def _write_trials(self, sweep_run: str, gone_at: float | None) -> None:
         """Bring the runs of the pending trials up to the journal.
@@ -305,6 +308,10 @@ class Mirror:
     def _save_views(self) -> None:
         """Have the sweep's pages open as `views.py` says; without them the usual ones do."""
         assert self._client is not None
+        if not self._asked_version:
+            self._asked_version = True
+            if warning := other_version(self.uri):
+                log.warning("the sweep's views in MLflow: %s", warning)
         for view in views(self.history):
             value = view.value(milliseconds(self.history.header["began"]))
             if self._experiment_tags.get(view.tag) == value:

@@ -6,14 +6,12 @@ Tune's loop, and that needs no torch.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from sweeps.errors import TrackingError
-from sweeps.tracking.child import ENVIRONMENT
+from sweeps.tracking import orders
 from sweeps.tracking.uris import check, missing, without_secrets, wrong
 
 HOME = "MLFLOW_TRACKING_URI"
@@ -32,14 +30,8 @@ def fetch_model(reference: str, tracking: str | None, folder: Path) -> str:
     check(uri)
     if missing(uri):
         raise wrong(uri, f"is not there, so {reference} is not", "Mend the path.")
-    # -P, and our import path at the end of the child's: a file called mlflow.py in the working directory is not MLflow
-    home = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     order = {"reference": reference, "folder": str(folder), "path": [os.path.abspath(entry) for entry in sys.path]}
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "sweeps.tracking.weights"],
-        env={**os.environ, **ENVIRONMENT, HOME: uri, "PYTHONPATH": os.pathsep.join(filter(None, home))},
-        input=json.dumps(order), capture_output=True, text=True,
-    )  # fmt: skip
+    done = orders.done("weights", order, uri)
     said = (done.stderr if done.returncode else done.stdout).strip().splitlines() or ["it said nothing"]
     if done.returncode == 0:
         return said[-1]

@@ -6,22 +6,19 @@ follows from the journal, as its run's tags do (runs.py); building, exporting an
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import shlex
 import statistics
-import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from sweeps.errors import TrackingError, UsageError
 from sweeps.history import Epoch, History, TrialHistory
 from sweeps.spec import name_of
-from sweeps.tracking.child import ENVIRONMENT
+from sweeps.tracking import orders
 from sweeps.tracking.runs import Point, best_points, cut, legal, milliseconds, sweep_record, trial_record
 from sweeps.tracking.uris import check, default_uri, missing, without_secrets, wrong
 
@@ -76,21 +73,7 @@ def register(history: History, trial: TrialHistory, name: str, alias: str, track
 
 def ask(order: dict[str, Any], uri: str) -> str:
     """Have the child process register what the order says. Raises TrackingError with the reason when it cannot."""
-    # -P, and our import path at the end of the child's: a file called mlflow.py in the working directory is not MLflow
-    home = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "sweeps.tracking.registering"],
-        env={
-            **os.environ, **ENVIRONMENT, **WITH_A_MODEL,
-            "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": os.pathsep.join(filter(None, home)),
-        },
-        input=json.dumps(order), capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        last = (done.stderr.strip() or f"exit code {done.returncode} without a word").rpartition("\n")[-1]
-        answer = {"why": f"its process failed: {last}", "mend": "Mend that and register anew."}
-    else:
-        answer = json.loads(done.stdout.strip().rpartition("\n")[-1])
+    answer = orders.answer(orders.done("registering", order, uri, WITH_A_MODEL))
     if "reference" in answer:
         return str(answer["reference"])
     said = f"tracking: {order['tags']['trial']} is not registered: {answer['why'].rstrip('.')}.\n  {answer['mend']}"

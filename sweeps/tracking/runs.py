@@ -60,8 +60,10 @@ class RunRecord:
     ended: int | None
 
 
-def sweep_record(history: History, gone_at: float | None = None) -> RunRecord:
-    """The run of the sweep itself. `gone_at`: the driver is no more since then, whatever the journal says."""
+def sweep_record(history: History, gone_at: float | None = None, links: str = "") -> RunRecord:
+    """The run of the sweep itself. `gone_at`: the driver is no more since then, whatever the journal says. `links` lead
+    to the sweep's views, for its description.
+    """
     spec = history.spec
     assert spec is not None  # the first line of a journal is the sweep's
     status, reason = history.status, (history.end or {}).get("reason", "")
@@ -79,7 +81,7 @@ def sweep_record(history: History, gone_at: float | None = None) -> RunRecord:
         "verdict": (history.verdict or {}).get("verdict", ""),
         "sweep.findings": ", ".join(dict.fromkeys(finding["finding"] for finding in history.findings)),
         "sweep.warm_start": "\n".join(f"{origin.reference}: {origin.source}" for origin in origins_of(history)),
-        "mlflow.note.content": note(history, status),
+        "mlflow.note.content": note(history, status, links),
     }
     params = {
         "trainable": str(spec.trainable),
@@ -225,9 +227,10 @@ def nonfinite(epochs: Iterable[Epoch]) -> list[str]:
     ]
 
 
-def note(history: History, status: str) -> str:
-    """The sweep's description in Markdown: the verdict first, then what it rests on."""
+def note(history: History, status: str, links: str = "") -> str:
+    """The sweep's description in Markdown: the verdict first, then where to look, and what it rests on."""
     parts = [str(history.verdict["text"]) if history.verdict else f"No verdict yet; the sweep is {status}."]
+    parts += [links] if links else []
     if history.verdict:
         metric = history.verdict["metric"]
         rows = [

@@ -78,12 +78,17 @@ def refuse_password(uri: str) -> None:
         raise wrong(uri, "has a password in it", f"Leave it out. {elsewhere.get(scheme, 'The environment gives it.')}")
 
 
+def is_server(uri: str) -> bool:
+    """Whether a server is asked there, and not a database opened."""
+    return urlsplit(uri).scheme in ("http", "https")
+
+
 def open_command(folder: Folder, uri: str) -> str:
     """What a person types to see the sweep: the command that starts MLflow's UI on a database, or a server's address.
 
     `folder` is the sweep's; its runs carry the tag `sweep` with the folder's name.
     """
-    if urlsplit(uri).scheme in ("http", "https"):
+    if is_server(uri):
         return re.sub(r"://.*@", "://", uri)
     found = shutil.which("mlflow")  # another environment's may be of another version
     ours = found is not None and Path(found).parent == Path(sys.executable).parent
@@ -97,7 +102,7 @@ def open_command(folder: Folder, uri: str) -> str:
 
 def experiment_id(uri: str, name: str) -> str:
     """The id of a server's experiment; empty where there is none, or no server is at this URI or answers."""
-    if urlsplit(uri).scheme not in ("http", "https"):
+    if not is_server(uri):
         return ""
     query = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(name, safe='')}"
     try:
@@ -105,6 +110,16 @@ def experiment_id(uri: str, name: str) -> str:
         return str(json.loads(body)["experiment"]["experiment_id"]) if code == 200 else ""
     except (OSError, HTTPException, ValueError, KeyError):
         return ""
+
+
+def server_version(uri: str) -> str:
+    """The version of MLflow that a server says it is; empty where it does not."""
+    try:
+        code, body = _get(uri, "/version")
+    except (OSError, HTTPException, ValueError):
+        return ""
+    said = body.decode(errors="replace").strip()
+    return said if code == 200 and re.fullmatch(r"\d+(\.\w+)+", said) else ""
 
 
 def without_secrets(text: str, uri: str) -> str:

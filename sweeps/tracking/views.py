@@ -1,8 +1,8 @@
 """The pages that MLflow's UI is to open on: its own table hides a sweep behind what a language model's user wants.
 
 A view is a tag of the experiment, `mlflow.sharedViewState.<key>`, that MLflow writes when a person shares what they
-see, and a link that names the key. The format is MLflow's own affair (read from its script, version 3.17): a browser
-test guards it, and a UI that does not understand it says so and shows its usual table.
+see, and a link that names the key. The format is MLflow's own affair, read from the script of one version: a browser
+test guards it, of another version a person is warned, and a UI that does not understand it shows its usual table.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from sweeps.history import History
 from sweeps.space import Constant, Float
 from sweeps.spec import phase_name
 from sweeps.tracking.runs import legal
-from sweeps.tracking.uris import default_uri, experiment_id, open_command
+from sweeps.tracking.uris import default_uri, experiment_id, is_server, open_command, server_version
 
+READ_FROM = "3.17"
+"""The MLflow whose script tells the format; the patches of a minor version keep it."""
 MOST_CURVES = 100
 """Trials of which MLflow draws curves: so many does its table load at first."""
 MOST_PARAMETERS = 12
@@ -46,17 +49,22 @@ class View:
         packed = base64.b64encode(zlib.compress(json.dumps(self.state).encode(), 9)).decode()
         return json.dumps({"name": self.name, "createdAt": at, "updatedAt": at, "state": f"deflate;{packed}"})
 
+    def link(self, experiment: str) -> str:
+        """What opens it, below MLflow's address; by itself from any of MLflow's pages."""
+        query = f"workflowType=machine_learning&viewStateShareKey={self.key}&compareRunsMode=CHART"
+        return f"#/experiments/{experiment}/runs?{query}"
+
 
 def views(history: History) -> list[View]:
-    """The sweep's views: all its trials, and the seeds that confirmed it where there are any."""
+    """The sweep's views: all its trials, and the seeds that confirmed it last where there are any."""
     assert history.spec is not None
-    found = [trials_view(history)]
     confirm = [phase_name(phase) for phase in history.spec.phases if phase.kind == "confirm"]
-    return found + [seeds_view(history, phase) for phase in confirm if history.of_phase(phase)]
+    begun = [phase for phase in confirm if history.of_phase(phase)]
+    return [trials_view(history), *(seeds_view(history, phase) for phase in begun[-1:])]
 
 
-def page(history: History, uri: str) -> str:
-    """Where MLflow shows all trials of the sweep; empty when that is not known.
+def pages(history: History, uri: str) -> list[str]:
+    """The lines that tell a person where MLflow shows the sweep; none when that is not known.
 
     In a sweep's own database, opened by the command that is printed, the experiment is the first after MLflow's default
     one; a server is asked.
@@ -66,9 +74,30 @@ def page(history: History, uri: str) -> str:
     if uri != default_uri(history.folder):
         server, experiment = open_command(history.folder, uri), experiment_id(uri, history.spec.name)
     if not experiment:
+        return []
+    said = [
+        f"{words} {server.rstrip('/')}/{view.link(experiment)}"
+        for words, view in zip(("then open", "its seeds:"), views(history), strict=False)
+    ]
+    return said + [f"({warning})" for warning in [other_version(uri)] if warning]
+
+
+def other_version(uri: str) -> str:
+    """A warning when MLflow's pages there are of another version than the views were made for; else empty.
+
+    A database is opened by the MLflow that is installed here; a server is asked, and one that does not say is trusted.
+    """
+    found = server_version(uri) if is_server(uri) else version("mlflow")
+    if not found or found.split(".")[:2] == READ_FROM.split("."):
         return ""
-    query = f"workflowType=machine_learning&viewStateShareKey={key_of(history.name, 'trials')}&compareRunsMode=CHART"
-    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?{query}"
+    return f"made for MLflow {READ_FROM}: {found} may show its usual table instead"
+
+
+def described(history: History, experiment: str) -> str:
+    """The links to the views for a description in MLflow."""
+    names = ("All trials at a glance", "the seeds of the confirm phase")
+    found = zip(names, views(history), strict=False)
+    return ", ".join(f"[{name}]({view.link(experiment)})" for name, view in found) + "."
 
 
 def trials_view(history: History) -> View:

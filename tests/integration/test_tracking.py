@@ -9,6 +9,7 @@ import gzip
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ import pytest
 
 from recorded import record
 from sweeps.errors import TrackingError
+from sweeps.history import History
 from sweeps.journal import read
 from sweeps.tracking import Writer, default_uri, sync
 from sweeps.tracking.child import ENVIRONMENT, claim, log_file
@@ -184,6 +186,34 @@ def test_the_sweeps_run_tells_the_story_and_holds_the_files(synced: Path) -> Non
     assert [path.name for path in Path(artifacts[best]).rglob("*") if path.is_file()] == ["curves.png"]
     assert query(database, "SELECT name FROM experiments WHERE name != 'Default'") == [("recorded",)]
     assert "Traceback" not in log_file(synced).read_text()
+
+
+def test_its_description_links_to_the_views_that_are_saved(synced: Path) -> None:
+    database = synced / "mlflow.db"
+    ((experiment,),) = query(database, "SELECT experiment_id FROM experiments WHERE name = 'recorded'")
+    saved = query(database, "SELECT key FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState.%'")
+    note = tags(database, "recorded")["mlflow.note.content"]
+    linked = re.findall(r"\(#/experiments/(\d+)/runs\?\S+&viewStateShareKey=(\w+)&", note)
+    assert {number for number, _ in linked} == {str(experiment)}
+    assert sorted(f"mlflow.sharedViewState.{key}" for _, key in linked) == sorted(key for (key,) in saved)
+    assert len(linked) == 2
+
+
+def test_of_another_version_of_mlflow_its_log_warns_once(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from sweeps.tracking import views
+    from sweeps.tracking.mirror import Mirror
+
+    monkeypatch.setattr(views, "READ_FROM", "2.1")
+    history = History.open(source)
+    mirror = Mirror(f"sqlite:///{tmp_path}/mlflow.db", history, lambda: None)
+    for _ in range(2):
+        mirror.write()
+    (said,) = [message for message in caplog.messages if "views in MLflow" in message]
+    assert "made for MLflow 2.1: 3.17" in said
+    saved = "SELECT count(*) FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState.%'"
+    assert query(tmp_path / "mlflow.db", saved) == [(2,)], "they are saved all the same"
 
 
 def test_every_trial_says_what_its_numbers_come_from(synced: Path) -> None:

@@ -43,6 +43,11 @@ def test_the_summary_answers_in_a_screenful(history):
     assert f"MLflow  {COMMAND}" in text
 
 
+def test_what_to_open_in_mlflow_stands_below_the_command(history):
+    text = summary(history, report="r.html", open_command=COMMAND, pages=["then open http://a", "its seeds: http://b"])
+    assert f"MLflow  {COMMAND}\n        then open http://a\n        its seeds: http://b" in text
+
+
 def test_the_summary_compares_winner_and_baseline_over_seeds(history):
     text = say(history)
     for arm in history.verdict["arms"]:

@@ -139,6 +139,12 @@ def test_the_note_begins_with_the_verdict_and_shows_arms_time_and_findings(histo
     assert "report.html" not in text  # there is none
 
 
+def test_the_note_links_to_the_views_below_the_verdict(history: History) -> None:
+    assert history.verdict is not None
+    run = sweep_record(history, links="[trials](#/experiments/1)")
+    assert run.tags["mlflow.note.content"].startswith(f"{history.verdict['text']}\n\n[trials](#/experiments/1)\n\n|")
+
+
 def test_the_note_names_the_report_where_there_is_one(tmp_path: Path) -> None:
     folder = record(tmp_path / "recorded")
     (folder / "report.html").write_text("<p>")
