@@ -6,15 +6,17 @@ became of it and whether it is tried again is decided here, from the reports.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import TrialScheduler
 
 from sweeps.engine import Engine
@@ -113,7 +115,8 @@ def run_phase(
     )
     status, reason = "INTERRUPTED", "interrupted"
     try:
-        tuner.fit()
+        with credentials_withheld():
+            tuner.fit()
         if events.problem:
             raise events.problem
         if (
@@ -135,6 +138,21 @@ def run_phase(
     finally:
         ray.get(engine.pool.release_all.remote())
         close_phase(engine, phase, status, reason)
+
+
+@contextlib.contextmanager
+def credentials_withheld() -> Iterator[None]:
+    """Have Tune give none of the driver's AWS credentials to its actors.
+
+    It would by their runtime environment, which Ray writes into a log and shows to whoever asks for its actors; and a
+    lease, which all of them are, reads no storage.
+    """
+    given = {name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    ENV_VARS_TO_PROPAGATE.difference_update(given)
+    try:
+        yield
+    finally:
+        ENV_VARS_TO_PROPAGATE.update(given)
 
 
 def close_phase(engine: Engine, phase: str, status: str, reason: str, seconds: float = 0.0) -> None:
