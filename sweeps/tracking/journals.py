@@ -35,9 +35,10 @@ def fetch_journals(sweeps: Sequence[str], uri: str, folder: Path) -> list[Path]:
 
 def _mend(name: str, known: Sequence[str]) -> str:
     """What may have been meant; `known` has the newest first."""
-    near = difflib.get_close_matches(Path(name).name, known, n=MOST_NAMED)
+    stem = Path(name).name
+    near = [other for other in known if other.startswith(stem)] or difflib.get_close_matches(stem, known)
     if near:
-        return f"Did you mean {' or '.join(near)}?"
+        return f"Did you mean {' or '.join(near[:MOST_NAMED])}?"
     if not known:
         return "No sweep is there at all: `sweeps sync` writes one."
     more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.examples import EXAMPLES, HEAD
+from recorded import record
 from sweeps.cli.tracking import tracking
 
 pytestmark = pytest.mark.e2e
@@ -69,6 +70,20 @@ def test_its_tracking_commands_are_known() -> None:
     assert [name for name, *_ in given] == ["up", "up", "template"]
     for name, *arguments in given:
         tracking.commands[name].make_context(name, arguments)
+
+
+def test_its_commands_for_comparing_run_against_an_mlflow(checkout: Path) -> None:
+    (block,) = [block for block in blocks("bash") if "sweeps compare" in block]
+    sync, compare = block.replace("http://127.0.0.1:5000", f"sqlite:///{checkout}/mlflow.db").splitlines()
+    names = sorted(set(re.findall(r"digits-\d{8}-\d{6}", block)))
+    for name in names:
+        record(checkout / "runs" / name)
+    done = run(["bash", "-c", sync], checkout)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(checkout / "runs" / names[0])
+    done = run(["bash", "-c", compare], checkout)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split() == names
 
 
 def test_its_output_is_that_of_the_demo(demo) -> None:

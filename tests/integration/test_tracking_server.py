@@ -31,7 +31,7 @@ from postgres import Postgres, free_port, postgres
 from recorded import record
 from sweeps.errors import TrackingError
 from sweeps.journal import read
-from sweeps.tracking import check, sync
+from sweeps.tracking import check, fetch_journals, sync
 from sweeps.tracking.child import log_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]  # an MLflow takes 8 s to start, on a busy machine 40
@@ -39,6 +39,7 @@ ADMIN, OTHER = "correct-horse-battery", "wrong-staple-of-another"
 POINTS = (
     "SELECT r.name, m.key, m.step, m.value, m.timestamp FROM metrics m JOIN runs r USING (run_uuid) WHERE m.step > 0"
 )
+OF_A_SWEEP = {"spec.json", "environment.json", "journal.jsonl.gz", "curves.png"}
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
@@ -179,8 +180,14 @@ def test_over_sqlite_a_sweep_is_written_through_the_server(sweep: Path, tmp_path
             (places,) = zip(*database.execute("SELECT DISTINCT artifact_uri FROM runs"), strict=True)
         assert all(place.startswith("mlflow-artifacts:/") for place in places)
         files = [path for path in (server.folder / "artifacts").rglob("*") if path.is_file()]
-        assert {path.name for path in files} == {"spec.json", "curves.png"}
+        assert {path.name for path in files} == OF_A_SWEEP
         assert not (sweep / "mlartifacts").exists()
+
+        # Whoever has no folder of the sweep gets its journal through the server.
+        (fetched,) = fetch_journals([sweep.name], server.url, tmp_path / "fetched")
+        assert read(fetched) == lines
+        with pytest.raises(TrackingError, match=rf"has no sweep recorded.\n  Did you mean {sweep.name}"):
+            fetch_journals(["recorded"], server.url, tmp_path / "fetched")
         # Others on the machine have no business with it.
         assert {stat.S_IMODE(path.stat().st_mode) for path in [server.folder / "mlflow.db", *files]} == {0o600}
 
@@ -232,7 +239,7 @@ def test_over_postgresql_with_users_nothing_is_lost_and_no_password_is_told(
         assert database.query("SELECT count(*) FROM runs") == [(len(trials) + 1,)]
         assert Counter(database.query(POINTS)) == points_of(lines)
         files = [path for path in (server.folder / "artifacts").rglob("*") if path.is_file()]
-        assert {path.name for path in files} == {"spec.json", "curves.png"}
+        assert {path.name for path in files} == OF_A_SWEEP
         assert database.query("SELECT username, is_admin FROM users") == [("admin", True)]
 
         # A database that was away: the server's connections are made anew.
