@@ -7,6 +7,8 @@ of a night. A secret in a URI never reaches a message: whatever is shown goes th
 from __future__ import annotations
 
 import base64
+import configparser
+import contextlib
 import json
 import os
 import re
@@ -28,6 +30,8 @@ DATABASES = ("postgresql", "mysql", "mssql")
 TIMEOUT_S = 5
 SQLITE = "sqlite:///"
 SECRET = r"(?:password|passwd|pwd|token|secret)[^=&]*="
+USER, PASSWORD = "mlflow_tracking_username", "mlflow_tracking_password"
+"""As ~/.mlflow/credentials calls them."""
 WHO = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials."
 
 
@@ -151,8 +155,6 @@ def _check_server(uri: str) -> None:
         raise wrong(uri, f"answers /health with {health}, so MLflow is not there", "Check host, port and path.")
     if any(os.environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4")):
         return  # MLflow signs its requests by a plugin; a request of ours would be refused without meaning anything
-    if Path("~/.mlflow/credentials").expanduser().exists():
-        return  # likewise: only MLflow knows which of them it will use
     try:
         code, _ = _get(uri, "/api/2.0/mlflow/experiments/search?max_results=1")
     except (OSError, HTTPException) as error:
@@ -171,8 +173,9 @@ def _get(uri: str, path: str) -> tuple[int, bytes]:
     parts = urlsplit(uri)
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}{path}"
     request = urllib.request.Request(address)
-    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
-    password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    kept = _credentials_file()
+    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME") or kept.get(USER, "")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or kept.get(PASSWORD, "")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     if user and password:
         request.add_header("Authorization", f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}")
@@ -189,6 +192,15 @@ def _get(uri: str, path: str) -> tuple[int, bytes]:
     except urllib.error.HTTPError as error:
         error.close()
         return error.code, b""
+
+
+def _credentials_file() -> dict[str, str]:
+    """What ~/.mlflow/credentials gives MLflow's client; nothing where there is none that can be read."""
+    found = configparser.ConfigParser()
+    with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
+        found.read(Path("~/.mlflow/credentials").expanduser())
+        return dict(found["mlflow"]) if "mlflow" in found else {}
+    return {}
 
 
 def _check_sqlite(uri: str) -> None:

@@ -11,13 +11,13 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from sweeps.history import History
-from sweeps.space import Constant, Float
+from sweeps.space import Constant, Domain, Float
 from sweeps.spec import phase_name
 from sweeps.tracking.runs import legal
 from sweeps.tracking.uris import default_uri, experiment_id, is_server, open_command, server_version
@@ -103,19 +103,21 @@ def described(history: History, experiment: str) -> str:
 def trials_view(history: History) -> View:
     """Trials only, the best first: parallel coordinates of what was searched, and curves of the best."""
     assert history.spec is not None
-    metric, names = history.spec.metric, searched(history)[:MOST_PARAMETERS]
-    curves = f"{metric} of the best {MOST_CURVES} trials" if len(history.trials) > MOST_CURVES else metric
+    metric = history.spec.metric
+    varied = {name: domain for name, domain in history.spec.space.root.items() if not isinstance(domain, Constant)}
+    name = f"{history.name}: trials"
+    title = f"{name}, drawn are the best {MOST_CURVES}" if len(history.trials) > MOST_CURVES else name
     charts = [
-        {"type": "PARALLEL", "selectedParams": names, "selectedMetrics": [best(metric)], "showAllRuns": True},
-        line(legal(metric), curves),
+        {"type": "PARALLEL", "selectedParams": axes(varied), "selectedMetrics": [best(metric)], "showAllRuns": True},
+        line(history),
     ]
     columns = [
         *(column("tags", name) for name in ("phase", "sweep.status", "sweep.stop_reason")),
         column("metrics", best(metric)),
         column("metrics", "best/epoch"),
-        *(column("params", name.removeprefix("log10_")) for name in names),
+        *(column("params", legal(name)) for name in list(varied)[:MOST_PARAMETERS]),
     ]
-    return view(history, "trials", f"{history.name}: trials", "", charts, columns, "phase")
+    return view(history, "trials", name, title, "", charts, columns, "phase")
 
 
 def seeds_view(history: History, phase: str) -> View:
@@ -123,29 +125,32 @@ def seeds_view(history: History, phase: str) -> View:
     assert history.spec is not None
     metric = history.spec.metric
     charts = [
-        {"type": "BAR", "metricKey": best(metric), "displayName": f"best {metric} of each seed"},
-        line(legal(metric), metric),
+        {"type": "BAR", "metricKey": best(metric)},
+        line(history),
     ]
     columns = [
         *(column("tags", name) for name in ("role", "seed")),
         column("metrics", best(metric)),
         column("metrics", "best/epoch"),
     ]
-    return view(
-        history, "seeds", f"{history.name}: seeds", f' AND tags.phase = "{phase}"', charts, columns, "role"
-    )  # fmt: skip
+    name, of_phase = f"{history.name}: seeds", f' AND tags.phase = "{phase}"'
+    return view(history, "seeds", name, name, of_phase, charts, columns, "role")
 
 
 def view(
     history: History,
     kind: str,
     name: str,
+    title: str,
     more: str,
     charts: Sequence[dict[str, Any]],
     columns: Sequence[str],
     grouped: str,
 ) -> View:
-    """A view of the sweep's trials, `more` of a filter beside, in groups by a tag but drawn one by one."""
+    """A view of the sweep's trials, `more` of a filter beside, in groups by a tag but drawn one by one.
+
+    `title` stands over the charts: MLflow itself gives each the name of its metric, whatever a view says.
+    """
     assert history.spec is not None
     section = "sweep"
     cards = [
@@ -173,7 +178,7 @@ def view(
         "compareRunSections": [
             {
                 "uuid": section,
-                "name": name,
+                "name": title,
                 "columns": 1,
                 "cardHeight": 420,
                 "display": True,
@@ -199,11 +204,17 @@ def key_of(sweep: str, kind: str) -> str:
     return hashlib.sha256(f"{sweep} {kind}".encode()).hexdigest()[:32]
 
 
-def line(metric: str, title: str) -> dict[str, Any]:
-    """A chart of a metric's curves."""
+def line(history: History) -> dict[str, Any]:
+    """A chart of the metric's curves.
+
+    Of a loss with a logarithmic axis, where it has one: else a single trial that diverged makes all others one line.
+    """
+    assert history.spec is not None
+    metric, values = history.spec.metric, (trial.curve(history.spec.metric) for trial in history.trials.values())
+    log = history.spec.mode == "min" and not any(value <= 0 for curve in values for _, value in curve)
     return {
-        "type": "LINE", "metricKey": metric, "selectedMetricKeys": [metric], "displayName": title, "xAxisKey": "step",
-        "selectedXAxisMetricKey": "", "xAxisScaleType": "linear", "scaleType": "linear", "range": {},
+        "type": "LINE", "metricKey": legal(metric), "selectedMetricKeys": [legal(metric)], "xAxisKey": "step",
+        "selectedXAxisMetricKey": "", "xAxisScaleType": "linear", "scaleType": "log" if log else "linear", "range": {},
         "yAxisKey": "metric", "yAxisExpressions": [], "ignoreOutliers": False, "useGlobalXaxisKey": True,
         "useGlobalLineSmoothing": True, "lineSmoothness": 0, "runsCountToCompare": MOST_CURVES,
     }  # fmt: skip
@@ -219,14 +230,14 @@ def column(kind: str, name: str) -> str:
     return f"{kind}.`{name}`"
 
 
-def searched(history: History) -> list[str]:
-    """The params that were searched, as MLflow has them: on a logarithmic scale the logarithm.
+def axes(varied: Mapping[str, Domain]) -> list[str]:
+    """The params of what was searched that MLflow's parallel coordinates show: on a logarithmic scale the logarithm.
 
-    Without those that not every trial has: MLflow's chart would leave out the trials without one of its axes.
+    Without those that not every trial has: MLflow would leave out the trials without one of its axes.
     """
-    assert history.spec is not None
-    return [
+    found = [
         legal(f"log10_{name}" if isinstance(domain, Float) and domain.scale == "log" else name)
-        for name, domain in history.spec.space.root.items()
-        if not isinstance(domain, Constant) and not domain.when
+        for name, domain in varied.items()
+        if not domain.when
     ]
+    return found[:MOST_PARAMETERS]

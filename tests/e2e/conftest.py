@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from e2e.browsing import LIMIT_MS
 from e2e.terminal import (
     BIN,
     Swept,
@@ -61,9 +62,19 @@ def browser() -> Iterator[Browser]:
     if chromium is None:
         pytest.skip("no chromium to look at pages with: apt-get install chromium")
     with sync_playwright() as playwright:
+        expect.set_options(timeout=LIMIT_MS)
         browser = playwright.chromium.launch(executable_path=chromium, args=list(BROWSER_ARGUMENTS))
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of an ordinary laptop's width, in a context of its own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(LIMIT_MS)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture(scope="module")

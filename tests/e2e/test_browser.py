@@ -1,26 +1,16 @@
-"""The demo's report and its MLflow, opened in a browser and read there as a person reads them.
-
-Screenshots are left in build/screens for those who want to look themselves.
-"""
+"""The demo's report, opened in a browser and read there as a person reads it."""
 
 from __future__ import annotations
 
-import json
-import re
-import urllib.request
-from collections.abc import Iterator
 from statistics import fmean, stdev
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page
 
-from e2e.terminal import ROOT, Swept, get, of_kind, trials_of
+from e2e.browsing import screenshot
+from e2e.terminal import Swept, of_kind, trials_of
 
 pytestmark = pytest.mark.e2e
-SCREENS = ROOT / "build" / "screens"
-LIMIT_MS = 60_000
-"""MLflow's pages are a megabyte of script on two shared cores."""
 COLOURS = """img => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [img.naturalWidth, img.naturalHeight];
@@ -29,21 +19,6 @@ COLOURS = """img => {
     const data = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
     return new Set(data).size;
 }"""
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page of an ordinary laptop's width, in a context of its own."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(LIMIT_MS)
-    yield context.new_page()
-    context.close()
-
-
-def screenshot(page: Page, name: str, **options: Any) -> None:
-    """Leave a picture of the page."""
-    SCREENS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENS / f"{name}.png", **options)
 
 
 @pytest.fixture
@@ -120,108 +95,3 @@ def test_the_report_lists_every_trial_with_its_ranges_readable(
         assert (before, after, action) == (change["before"], change["after"], change["action"]), name
         assert source
         assert why
-
-
-@pytest.fixture
-def runs(demo: Swept, mlflow_server: str) -> dict[str, str]:
-    """The id of each run of the demo by its name, and of its experiment under an empty name."""
-    experiment = json.loads(get(f"{mlflow_server}/api/2.0/mlflow/experiments/get-by-name?experiment_name=digits"))
-    number = experiment["experiment"]["experiment_id"]
-    tables = f"{mlflow_server}/ajax-api/2.0/mlflow/runs/search"
-    found = json.loads(post(tables, {"experiment_ids": [number], "max_results": 500}))["runs"]
-    return {"": number, **{run["info"]["run_name"]: run["info"]["run_id"] for run in found}}
-
-
-def post(url: str, body: dict[str, Any]) -> bytes:
-    """What a server answers to a JSON document."""
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return bytes(answer.read())
-
-
-def cells(page: Page) -> dict[str, str]:
-    """Rows of two cells on MLflow's run page: metrics and parameters by name."""
-    rows = (row.inner_text().split("\n") for row in page.get_by_role("row").all())
-    return {row[0].strip(): row[-1].strip() for row in rows if len(row) >= 2}
-
-
-def test_mlflow_lists_the_sweep_and_its_trials(
-    demo: Swept, mlflow_server: str, runs: dict[str, str], page: Page
-) -> None:
-    begun = {line["trial"] for line in of_kind(demo.journal, "trial")}
-    assert runs.keys() == {"", demo.folder.name, *begun}
-    page.set_viewport_size({"width": 1600, "height": 1800})  # as high as 46 rows: the table draws what can be seen
-    page.goto(f"{mlflow_server}/#/experiments/{runs['']}/runs?workflowType=machine_learning")
-    expect(page.get_by_role("link", name=demo.folder.name)).to_be_visible()
-    expect(page.get_by_text(f"{len(begun) + 1} matching runs")).to_be_visible()
-    screenshot(page, "mlflow-runs")
-    names = set(page.get_by_role("link").all_inner_texts())
-    assert len(names & begun) >= 30
-    assert {name.partition("-")[0] for name in names & begun} == {"explore", "refine", "confirm"}
-
-
-def test_the_printed_link_opens_the_sweep_at_a_glance(demo: Swept, mlflow_server: str, page: Page) -> None:
-    """Trials only, with what was searched and a curve of each."""
-    printed = re.search(r"then open http://127\.0\.0\.1:5000(\S+)", demo.out)
-    assert printed
-    begun = {line["trial"] for line in of_kind(demo.journal, "trial")}
-    page.set_viewport_size({"width": 1600, "height": 1800})
-    page.goto(mlflow_server + printed[1])
-    expect(page.get_by_text(f"{len(begun)} matching runs")).to_be_visible()
-    expect(page.get_by_text("Parallel Coordinates")).to_be_visible()
-    expect(page.locator(".js-plotly-plot path.js-line").nth(9)).to_be_attached()
-    screenshot(page, "mlflow-view")
-    assert page.get_by_text("Error loading shared view state").count() == 0
-
-
-def test_mlflow_shows_a_trials_params_and_metrics(
-    demo: Swept, mlflow_server: str, runs: dict[str, str], page: Page
-) -> None:
-    lines = demo.journal
-    (verdict,) = of_kind(lines, "verdict")
-    name = verdict["best_trial"]
-    trial = trials_of(lines, "confirm")[name]
-    reports = [line["metrics"] for line in of_kind(lines, "report") if line["trial"] == name]
-    page.set_viewport_size({"width": 1600, "height": 1800})
-    page.goto(f"{mlflow_server}/#/experiments/{runs['']}/runs/{runs[name]}?workflowType=machine_learning")
-    expect(page.get_by_text("log10_lr")).to_be_visible()
-    expect(page.get_by_text("best/val/loss")).to_be_visible()
-    screenshot(page, "mlflow-trial")
-    shown = cells(page)
-    assert float(shown["lr"]) == trial["config"]["lr"]
-    assert shown["optimizer"] == trial["config"]["optimizer"]
-    assert float(shown["val/loss"]) == pytest.approx(reports[-1]["val/loss"])
-    assert float(shown["best/val/loss"]) == pytest.approx(min(metrics["val/loss"] for metrics in reports))
-    page.goto(f"{mlflow_server}/#/experiments/{runs['']}/runs/{runs[name]}/model-metrics")
-    chart = page.locator(".js-plotly-plot path.js-line").first  # a curve that is drawn, not an empty frame
-    expect(chart).to_be_attached()
-    assert chart.get_attribute("d").count("L") > 5  # type: ignore[union-attr]
-    screenshot(page, "mlflow-trial-curves")
-
-
-def test_mlflow_shows_the_sweeps_verdict_and_figures(
-    demo: Swept, mlflow_server: str, runs: dict[str, str], page: Page
-) -> None:
-    (verdict,) = of_kind(demo.journal, "verdict")
-    run = f"{mlflow_server}/#/experiments/{runs['']}/runs/{runs[demo.folder.name]}"
-    page.goto(f"{run}?workflowType=machine_learning")
-    expect(page.get_by_text(verdict["text"].rstrip("."))).to_be_visible()
-    expect(page.get_by_text(re.compile(r"mean ± sd"))).to_be_visible()
-    screenshot(page, "mlflow-sweep")
-    page.goto(f"{run}/artifacts")
-    for name in ("report.html", "spec.json"):
-        expect(page.get_by_text(name)).to_be_visible()
-    page.get_by_text("figures").click()
-    expect(page.get_by_text("progress.png")).to_be_visible()
-    page.get_by_text("curves.png").click()
-    curves = page.locator("img[src^='blob:'], img[src*='artifact']").first
-    expect(curves).to_be_visible()
-    assert curves.evaluate("img => img.decode().then(() => img.naturalWidth)") > 1000
-    screenshot(page, "mlflow-curves")
-
-
-def test_the_mlflow_writer_had_no_trouble(demo: Swept) -> None:
-    log = (demo.folder / "logs" / "mlflow.log").read_text(encoding="utf-8")
-    assert "complete: 45 trials" in log
-    assert "Traceback" not in log
-    assert "out of reach" not in log

@@ -49,6 +49,7 @@ def test_no_secret_is_in_anything_that_a_sweep_leaves(tmp_path: Path, ray_folder
     secrets = {"mlflow": ADMIN, "database": database.password, "storage": STORAGE}
     spec, path = tmp_path / "toy.yaml", f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     space = {"value": {"float": [0.0, 1.0]}, "behaviour": ["none", "raise"]}
+    file = tmp_path / "home" / ".mlflow" / "credentials"
     given = {
         "MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": ADMIN, "PGPASSWORD": database.password,
         "AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": STORAGE,
@@ -62,12 +63,15 @@ def test_no_secret_is_in_anything_that_a_sweep_leaves(tmp_path: Path, ray_folder
         assert len(of_kind(swept.journal, "failure")) >= 1, "a trial that raises tells its traceback"
         assert f"then open {server.url}/#/experiments/" in swept.out
         command = (BIN / "sweeps", "compare", swept.folder, swept.folder.name, "--tracking-uri", server.url)
-        compared = run_command(*command, env=env, cwd=tmp_path)
+        file.parent.mkdir(parents=True)
+        file.write_text(f"[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = {ADMIN}\n")
+        by_file = {name: value for name, value in env.items() if not name.startswith("MLFLOW_TRACKING_")}
+        compared = run_command(*command, env=by_file, cwd=file.parent)  # no folder of that name
         assert compared.code == 0, compared.out
     kept = texts(database)
     assert kept.count(swept.folder.name) > 10, "the sweep is there"
     assert list(ray_folder.glob("ray/session_*/logs/*")), "and Ray's logs are"
-    for where in (tmp_path, ray_folder):
-        assert holding(where, secrets) == []
+    assert holding(tmp_path, secrets) == [(str(file), "mlflow")]
+    assert holding(ray_folder, secrets) == []
     said = {"database": kept, "sweep": swept.out, "compare": compared.out, "command lines": "\n".join(seen)}
     assert [(what, name) for what, text in said.items() for name, secret in secrets.items() if secret in text] == []

@@ -199,6 +199,7 @@ def test_its_description_links_to_the_views_that_are_saved(synced: Path) -> None
     assert len(linked) == 2
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_of_another_version_of_mlflow_its_log_warns_once(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

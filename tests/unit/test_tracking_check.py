@@ -116,6 +116,19 @@ def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         check(f"http://ann@{address}")
 
 
+def test_credentials_come_from_mlflows_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = "Basic YW5uOnMvZWNAcmV0"  # ann:s/ec@ret
+    file = tmp_path / ".mlflow" / "credentials"  # the home of this test
+    file.parent.mkdir()
+    with server(lambda path, auth: 200 if path == "/health" or auth == known else 401) as address:
+        file.write_text("mlflow_tracking_username = ann\n")  # without its section
+        assert "refuses us (401)" in refusal(f"http://{address}")
+        file.write_text("[mlflow]\nmlflow_tracking_username = ann\nmlflow_tracking_password = s/ec@ret\n")
+        check(f"http://{address}")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "other")  # goes first, as with MLflow itself
+        assert "refuses us (401)" in refusal(f"http://{address}")
+
+
 @pytest.mark.parametrize(
     ("uri", "mend"),
     [

@@ -47,10 +47,32 @@ def test_the_trials_sorted_by_their_best_with_what_was_searched(history: History
     assert parallel["type"] == "PARALLEL"
     assert parallel["selectedParams"] == ["log10_lr", "batch_size", "optimizer", "dropout"], "what all trials have"
     assert parallel["selectedMetrics"] == ["best/val/accuracy"]
-    assert (curves["type"], curves["metricKey"]) == ("LINE", "val/accuracy")
+    assert (curves["type"], curves["metricKey"], curves["scaleType"]) == ("LINE", "val/accuracy", "linear")
     assert {card["metricSectionId"] for card in (parallel, curves)} == {s["uuid"] for s in state["compareRunSections"]}
-    assert "params.`lr`" in state["selectedColumns"]
+    shown = [column for column in state["selectedColumns"] if column.startswith("params")]
+    assert shown == [f"params.`{name}`" for name in ("lr", "batch_size", "optimizer", "dropout", "sgd.momentum")]
     assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "phase"}]
+
+
+def test_a_loss_has_a_logarithmic_axis_where_it_is_positive(history: History) -> None:
+    assert history.spec is not None
+    lossy = History(history.folder)
+    lossy.extend(read(history.folder))
+    lossy.spec = history.spec.model_copy(update={"metric": "val/loss", "mode": "min"})
+    assert views(lossy)[0].state["compareRunCharts"][1]["scaleType"] == "log"
+    next(iter(lossy.trials.values())).epochs[0].metrics["val/loss"] = -0.1
+    assert views(lossy)[0].state["compareRunCharts"][1]["scaleType"] == "linear"
+
+
+def test_of_many_trials_it_says_that_only_the_best_are_drawn(history: History) -> None:
+    assert history.spec is not None
+    (section,) = views(history)[0].state["compareRunSections"]
+    assert section["name"] == "recorded: trials"
+    large = History(history.folder)
+    large.extend(read(history.folder))
+    large.trials |= {f"{name}-{n}": trial for n in range(5) for name, trial in large.trials.items()}
+    (section,) = views(large)[0].state["compareRunSections"]
+    assert section["name"] == "recorded: trials, drawn are the best 100"
 
 
 def test_the_seeds_have_a_view_once_they_are_there(history: History) -> None:
