@@ -58,12 +58,12 @@ check: .venv/installed-dev ## lint, format, types, contracts and golden files
 	$(BIN)/python -m pytest tests/contract tests/golden $(ARGS)
 
 ifdef NAME
-bench: .venv/installed-bench ## run tests/benchmarks/NAME.py; without NAME, list what there is
+bench: .venv/installed-bench .venv/installed-dev ## run tests/benchmarks/NAME.py; without NAME, list what there is
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/$(NAME).py $(ARGS)
 else
 bench:
 	@echo "make bench NAME=one of:"
-	@ls tests/benchmarks | sed -n -e '/^harness\.py$$/d' -e '/^ways\.py$$/d' -e 's/\.py$$//p'
+	@ls tests/benchmarks | sed -n -e '/^harness\.py$$/d' -e '/^ways\.py$$/d' -e '/^\(hub\|made\|callback\)\.py$$/d' -e 's/\.py$$//p'
 endif
 
 golden: .venv/installed ## write the golden files anew; read their diff before you commit it

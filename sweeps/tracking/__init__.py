@@ -9,8 +9,8 @@
        ├── journals.py: the journal of a sweep that only MLflow has here; fetching.py is the child process that gets it
        └── orders.py: how these three give their child an order, and what it answers
 
-A child and not a thread: MLflow's import (2 s), its calls (60 ms each to a server) and its hangs stay out of the
-process that runs Tune's loop. What stands here imports no mlflow.
+A child and not a thread: MLflow's import (2 s), its calls (60 ms each to many a server) and its hangs stay out of the
+process that runs Tune's loop; prompt.py shortens its calls. What stands here imports no mlflow.
 """
 
 from sweeps.tracking.child import Writer, sync

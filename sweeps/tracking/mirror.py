@@ -28,6 +28,7 @@ from sweeps.history import History, TrialHistory
 from sweeps.journal import read
 from sweeps.spec import name_of
 from sweeps.storage import at_hand
+from sweeps.tracking.prompt import answer_promptly
 from sweeps.tracking.runs import (
     Point,
     RunRecord,
@@ -360,6 +361,7 @@ def connected(uri: str) -> MlflowClient:
     It is made under another name and only then put in its place: MLflow makes tables one by one, and cannot go on in a
     file in which a process that was killed made a part of them.
     """
+    answer_promptly()
     name = uri.removeprefix(SQLITE).partition("?")[0]
     if uri.startswith(SQLITE) and not Path(name).exists():
         with TemporaryDirectory(prefix=".mlflow-", dir=Path(name).parent) as folder:

@@ -117,25 +117,28 @@ class NoWriter(tracking.Writer):
     """In the writer's place: a process that waits, as the writer does, until its standard input ends."""
 
     def _begin(self, stdin: int) -> None:
-        self.child = subprocess.Popen(["sh", "-c", "cat > /dev/null"], stdin=stdin)
+        self.signs, theirs = os.pipe()  # of life: it closes its end by ending
+        self.child = subprocess.Popen(["sh", "-c", "cat > /dev/null"], stdin=stdin, pass_fds=[theirs])
+        os.close(theirs)
 
 
-def run(trials: int, writer: bool, profile: Path | None = None) -> Run:
-    """A sweep of so many trials, in this process."""
+def run(trials: int, writer: bool, profile: Path | None = None, fields: Mapping[str, Any] | None = None) -> Run:
+    """A sweep of so many trials, in this process; `fields` are what its spec has otherwise."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         os.environ["RAY_TMPDIR"] = tempfile.tempdir = name  # where Ray's session and the sweep's scratch go
         (root / "ray").mkdir()
         if not writer:
             tracking.Writer = NoWriter  # type: ignore[misc]
-        spec = SweepSpec(
-            name="driver",
-            trainable="benchmarks.driver:trial",
-            space={"value": {"float": [0.0, 1.0]}},
-            phases=[{"kind": "explore", "trials": trials, "epochs": EPOCHS, "reduction_factor": None}],
-            storage=str(root / "runs"),
-        )
-        sweep = Sweep(spec)
+        given = {
+            "name": "driver",
+            "trainable": "benchmarks.driver:trial",
+            "space": {"value": {"float": [0.0, 1.0]}},
+            "phases": [{"kind": "explore", "trials": trials, "epochs": EPOCHS, "reduction_factor": None}],
+            "storage": str(root / "runs"),
+            **(fields or {}),
+        }
+        sweep = Sweep(SweepSpec.model_validate(given))
         watch = Watch(sweep, root)
         watch.start()
         profiler = cProfile.Profile()
