@@ -186,8 +186,8 @@ def test_over_sqlite_a_sweep_is_written_through_the_server(sweep: Path, tmp_path
         # Whoever has no folder of the sweep gets its journal through the server.
         (fetched,) = fetch_journals([sweep.name], server.url, tmp_path / "fetched")
         assert read(fetched) == lines
-        with pytest.raises(TrackingError, match=rf"has no sweep recorded.\n  Did you mean {sweep.name}"):
-            fetch_journals(["recorded"], server.url, tmp_path / "fetched")
+        with pytest.raises(TrackingError, match=rf"has no sweep rec.\n  Did you mean {sweep.name}"):
+            fetch_journals(["rec"], server.url, tmp_path / "fetched")
         # Others on the machine have no business with it.
         assert {stat.S_IMODE(path.stat().st_mode) for path in [server.folder / "mlflow.db", *files]} == {0o600}
 
