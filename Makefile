@@ -13,8 +13,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # More options for pytest: make test ARGS="-k journal -x"
 ARGS ?=
-# Most tests wait for processes that start, so two run at a time; those of one group one after another (tests/conftest.py).
-TWO := -n 2 --dist loadgroup
+# Most tests wait for processes that start, so two files run at a time, in their order: the longest are in front.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile

@@ -368,7 +368,8 @@ def _tail(last: deque[str]) -> str:
 
 def _end(child: subprocess.Popen[str]) -> None:
     """End MLflow and all its workers; deaf to a second Ctrl-C, which would leave some behind."""
-    heeded = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heeded = {number: signal.signal(number, signal.SIG_IGN) for number in ends}
     try:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

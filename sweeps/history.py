@@ -68,6 +68,10 @@ class TrialHistory:
     """Whether it ran to its end: all its epochs, or as long as a loop of the user's own wanted."""
     unreported: float = 0.0
     """Seconds of work after its last report."""
+    header: Line = field(default_factory=dict)
+    """The `sweep` line of the driver that it was handed out by last: code and versions of its numbers."""
+    data: str = ""
+    """The data set's digest then; empty where a loop of the user's own reads it."""
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(epoch, value) of every report that has the metric."""
@@ -217,7 +221,7 @@ class History:
             if trial:
                 trial.attempt, trial.status, trial.reason, trial.ended = line["attempt"], "RUNNING", "", None
             else:
-                self.trials[line["trial"]] = TrialHistory(
+                trial = self.trials[line["trial"]] = TrialHistory(
                     line["trial"],
                     line["phase"],
                     line["role"],
@@ -226,6 +230,7 @@ class History:
                     line["at"],
                     line["attempt"],
                 )
+            trial.header, trial.data = self.header, self.data
         elif kind == "report":
             metrics = {name: float(value) for name, value in line["metrics"].items()}
             self.trials[line["trial"]].epochs.append(
@@ -271,6 +276,16 @@ class History:
     def name(self) -> str:
         """The sweep's name: that of its folder."""
         return self.folder.name
+
+    @property
+    def id(self) -> str:
+        """The sweep's own: its name may be another's in another storage, and its folder may be renamed."""
+        return str(self.header["id"])
+
+    @property
+    def data(self) -> str:
+        """The data set's digest, as far as it is known; empty where a loop of the user's own reads it."""
+        return str(self.plans[-1]["footprint"].get("data", "")) if self.plans else ""
 
     @property
     def seconds(self) -> float:

@@ -3,7 +3,7 @@
 MLflow, the live view, the report and diagnosis read it; none reads another. A line is `{kind, at, …}`, `at` in unix
 seconds, and is never changed once written. Kinds and what they carry besides:
 
-    sweep      format, name, spec, generation, git, versions, hardware, began, warm_start, defaults
+    sweep      format, name, id, spec, generation, git, versions, hardware, began, warm_start, defaults
                                                                             a driver starts, or goes on
     pool       slots, nodes, came, left                                     nodes joined or left the cluster
     plan       phases, seconds_per_epoch, basis, total_s, footprint         what is expected, before and after measuring

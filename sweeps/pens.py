@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeps.errors import JournalError, StorageError, SweepsError
-from sweeps.storage import Folder, RemotePath, at_hand, files, first_words, persistently
+from sweeps.storage import Folder, RemotePath, at_hand, files, first_words, lock_file, persistently
 
 FLUSH_S = 1.0
 """A line waits at most this long for the object that it is stored in."""
@@ -246,3 +246,16 @@ def lock(path: Path, folder: Folder) -> int:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return descriptor
+
+
+def at_work(folder: Folder) -> bool:
+    """Whether a driver on this machine has the sweep's lock."""
+    path = lock_file(folder, "driver")
+    if not path.exists():
+        return False
+    with open(path) as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -34,7 +35,8 @@ def header(
     """
     packages = ("torch", "ray", "mlflow", "hyperopt", "pyarrow", "tunewright")
     record.write(
-        "sweep", format=FORMAT, name=record.history.name, spec=spec.document(), spec_digest=spec.digest,
+        "sweep", format=FORMAT, name=record.history.name, id=record.history.header.get("id") or uuid.uuid4().hex,
+        spec=spec.document(), spec_digest=spec.digest,
         generation=record.journal.generation, git=git_state(), versions=dict(versions(packages)),
         warm_start=[asdict(origin) for origin in origins], defaults=dict(defaults),
         hardware={

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -31,6 +31,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from sweeps.errors import SpecError, in_words
+from sweeps.secrets import holds_secret
 from sweeps.space import Config, Space
 from sweeps.space.domains import Range
 
@@ -59,7 +60,7 @@ def _tracking(given: Any) -> Any:
         parts = None
     if parts is None:
         raise SpecError("tracking", "is not a URI", "Write e.g. http://host:5000 or sqlite:////path/to/mlflow.db.")
-    if parts.password or any("password" in key.lower() for key in parse_qs(parts.query)):
+    if holds_secret(given):
         raise SpecError(
             "tracking",
             "holds a password, which would end up in the journal",

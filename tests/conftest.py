@@ -31,14 +31,8 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "
     os.environ.pop(name, None)  # a test never reaches the tracking server or the cluster of whoever runs it
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, and those that look at the same demo; skip what is marked `gpu` where torch
-    sees none."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = "demo" if "demo" in getattr(item, "fixturenames", ()) else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `gpu` where torch sees none."""
     needing = [item for item in items if item.get_closest_marker("gpu")]
     if not needing:
         return

@@ -48,7 +48,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
     journal = Journal(folder)
     space = SPEC.space
     journal.append(
-        "sweep", format=FORMAT, name=folder.name, spec=SPEC.document(), spec_digest=SPEC.digest, generation=journal.generation,
+        "sweep", format=FORMAT, name=folder.name, id=folder.name, spec=SPEC.document(), spec_digest=SPEC.digest, generation=journal.generation,
         git={"commit": "0123abc", "dirty": False}, versions={"torch": "2.13.0", "ray": "2.60.0"},
         hardware={"cpus": 2, "gpus": 0, "slots": 2}, began=journal_time() - 8.0, ready=journal_time() - 1.0,
     )  # fmt: skip
@@ -61,7 +61,12 @@ def record(folder: Path, *, finished: bool = True) -> Path:
          "concurrency": 2, "most_epochs": 81, "expected_epochs": 81.0, "checkpoints": 9, "checkpoint_bytes": 450000, "seconds": None},
     ]  # fmt: skip
     journal.append(
-        "plan", phases=plan, seconds_per_epoch=None, basis="unknown until measured", total_s=None, footprint={}
+        "plan",
+        phases=plan,
+        seconds_per_epoch=None,
+        basis="unknown until measured",
+        total_s=None,
+        footprint={"data": "0f1e2d3c4b5a6978"},
     )
     points = [SPEC.baseline] + [
         space.decode([(0.5 + i * g) % 1 for g in (0.618, 0.755, 0.57, 0.82, 0.34)][: len(space.searched)])

@@ -40,7 +40,8 @@ def trained(
     folder.mkdir(parents=True)
     record = Record(folder)
     record.write(
-        "sweep", format=FORMAT, name=folder.name, spec=spec.document(), spec_digest=spec.digest, generation=1,
+        "sweep", format=FORMAT, name=folder.name, id=folder.name, spec=spec.document(), spec_digest=spec.digest,
+        generation=1,
         git={"commit": "0123abc", "dirty": False}, versions={}, hardware={}, began=now() - 1, ready=now(),
     )  # fmt: skip
     began(record, spec, "explore")

@@ -62,7 +62,8 @@ def up(
         server = tracking_server.planned(folder, store, artifacts, host, port, names, admin)
         check(server.store)
         click.echo(f"Starting MLflow on {server.address} …", err=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes sends the latter
+            signal.signal(number, signal.default_int_handler)
         tracking_server.serve(server, lambda: click.echo(_told(server)), sys.stderr)
     except tracking_server.ServerError as error:
         raise TrackingError(f"tracking: {error}") from None

@@ -2,6 +2,7 @@
 
     driver ──► journal ──► child process: writer.py follows, mirror.py writes ──► MLflow
        ├── uris.py: can the URI be used, asked before the start    └── runs.py: how each run should look
+       ├── store.py: MLflow as the writer sees it
        ├── child.py: start the child, mind it, finish it; sync replays a sweep that has ended
        ├── views.py: the pages that MLflow's UI is to open on
        ├── models.py: a model as a checkpoint, for a warm start; weights.py is the child process that loads it
@@ -16,7 +17,7 @@ process that runs Tune's loop; prompt.py shortens its calls. What stands here im
 from sweeps.tracking.child import Writer, sync
 from sweeps.tracking.journals import fetch_journals
 from sweeps.tracking.models import fetch_model
-from sweeps.tracking.uris import check, default_uri, open_command, refuse_password, without_secrets
+from sweeps.tracking.uris import check, default_uri, open_command, refuse_password
 
 __all__ = [
     "Writer",
@@ -27,5 +28,4 @@ __all__ = [
     "open_command",
     "refuse_password",
     "sync",
-    "without_secrets",
 ]

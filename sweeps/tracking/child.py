@@ -24,8 +24,9 @@ from pathlib import Path
 from sweeps.errors import TrackingError
 from sweeps.history import History
 from sweeps.journal import JournalReader
+from sweeps.pens import at_work
 from sweeps.storage import Folder, at_hand, lock_file, place
-from sweeps.tracking.uris import check
+from sweeps.tracking.uris import SQLITE, check
 
 ENVIRONMENT = {
     "MLFLOW_CONFIGURE_LOGGING": "false",  # its lines go through the writer's own handler, which hides secrets
@@ -50,22 +51,30 @@ class Writer:
     def __init__(self, folder: Folder, uri: str) -> None:
         """Start it; it ends with this process, or by `finish`."""
         self.folder, self.uri = folder, uri
+        self.child: subprocess.Popen[bytes] | None = None
         self._begin(subprocess.PIPE)
 
     def _begin(self, stdin: int) -> None:
+        """Start it; what hinders is told at the end: a sweep never fails because MLflow did."""
         self.began = time.monotonic()
-        self.signs, theirs = os.pipe()
-        os.set_blocking(theirs, False)  # nobody reads them before the end
+        self.problem = ""
         try:
-            self.child = _popen(self.folder, self.uri, stdin, theirs)
-        finally:
-            os.close(theirs)
+            self.signs, theirs = os.pipe()
+            os.set_blocking(theirs, False)  # nobody reads them before the end
+            try:
+                self.child = _popen(self.folder, self.uri, stdin, theirs)
+            except OSError:
+                os.close(self.signs)
+                raise
+            finally:
+                os.close(theirs)
+        except OSError as error:  # no memory, no descriptors, a folder that is not ours
+            self.child, self.problem = None, f"MLflow: its writer cannot be started: {error}."
 
     def mind(self) -> None:
         """Start it again when it was killed; not one that gave up by itself, which `finish` tells."""
-        if self.child.poll() not in (None, 0, GAVE_UP) and time.monotonic() - self.began >= AGAIN_S:
-            self._hang_up()
-            os.close(self.signs)
+        if self._killed() and time.monotonic() - self.began >= AGAIN_S:
+            self._let_go()
             self._begin(subprocess.PIPE)
 
     def finish(self, timeout_s: float, stalled_s: float = math.inf) -> str:
@@ -75,37 +84,51 @@ class Writer:
         on by itself and gives up a minute after an unreachable server.
         """
         self._hang_up()
-        if self.child.poll() not in (None, 0, GAVE_UP):
-            os.close(self.signs)
+        if self._killed():
+            self._let_go()
             self._begin(subprocess.DEVNULL)
         replay = f"Nothing is lost: `sweeps sync {shlex.quote(str(self.folder))}` writes what is missing."
-        code = self._wait(timeout_s, stalled_s)
+        if self.child is None:
+            return f"{self.problem}\n  {replay}"
+        code = self._wait(self.child, timeout_s, stalled_s)
         if code is None:
             LEFT_ALONE.append(self.child)
             return f"MLflow: the writer (process {self.child.pid}) is still at work, and goes on by itself.\n  {replay}"
-        os.close(self.signs)
+        self._let_go()
         if code == 0:
             return ""
         log = log_file(self.folder)
         last = "\n  ".join(log.read_text(errors="replace").splitlines()[-5:])
         return f"MLflow: the writer ended with exit code {code}; its last words in {log}:\n  {last}\n  {replay}"
 
-    def _wait(self, timeout_s: float, stalled_s: float) -> int | None:
+    def _killed(self) -> bool:
+        """Whether it did not end by itself, or never began."""
+        return self.child is None or self.child.poll() not in (None, 0, GAVE_UP)
+
+    def _wait(self, child: subprocess.Popen[bytes], timeout_s: float, stalled_s: float) -> int | None:
         """Its exit code; None when it takes too long."""
         ends = time.monotonic() + timeout_s
         patience = math.inf  # until it has begun: its imports may take long where others are at work
+        signs = select.poll()
+        signs.register(self.signs, select.POLLIN)
         while (left := min(ends, patience) - time.monotonic()) > 0:
-            if select.select([self.signs], [], [], min(left, LOOK_S))[0]:
+            if signs.poll(1000 * min(left, LOOK_S)):
                 if not os.read(self.signs, 2**16):  # it closes them by ending
-                    return self.child.wait()
+                    return child.wait()
                 patience = time.monotonic() + stalled_s
-        return self.child.poll()
+        return child.poll()
 
     def _hang_up(self) -> None:
         """Close our end of its standard input."""
-        if self.child.stdin:
+        if self.child and self.child.stdin:
             with contextlib.suppress(BrokenPipeError):  # it has ended already
                 self.child.stdin.close()
+
+    def _let_go(self) -> None:
+        """Close what is left of one that has ended."""
+        self._hang_up()
+        if self.child:
+            os.close(self.signs)
 
 
 def sync(folder: Folder, uri: str, *, to_the_end: bool = False) -> None:
@@ -118,6 +141,8 @@ def sync(folder: Folder, uri: str, *, to_the_end: bool = False) -> None:
     missing in the end.
     """
     check(uri)
+    if not to_the_end and at_work(folder):
+        raise TrackingError(f"tracking: the driver of {folder} is at work.\n  Add --follow to go on until it ends.")
     try:
         os.close(claim(folder, uri))
     except BlockingIOError:
@@ -129,7 +154,8 @@ def sync(folder: Folder, uri: str, *, to_the_end: bool = False) -> None:
         try:
             _wait_for_end(folder, writer)
         except KeyboardInterrupt:
-            writer.child.kill()  # closing its input would tell it that the driver is no more
+            if writer.child:
+                writer.child.kill()  # closing its input would tell it that the driver is no more
             raise
     if problem := writer.finish(math.inf):
         raise TrackingError(problem)
@@ -138,7 +164,7 @@ def sync(folder: Folder, uri: str, *, to_the_end: bool = False) -> None:
 def _wait_for_end(folder: Folder, writer: Writer) -> None:
     """Wait until the journal has the sweep's end, or the writer has given up."""
     reader, history = JournalReader(folder), History(folder)
-    while writer.child.poll() != GAVE_UP:
+    while writer.child and writer.child.poll() != GAVE_UP:
         history.extend(reader.poll())
         if history.status != "RUNNING":
             return
@@ -148,11 +174,13 @@ def _wait_for_end(folder: Folder, writer: Writer) -> None:
 
 def claim(folder: Folder, uri: str) -> int:
     """Become the sweep's only writer to that MLflow, for as long as the returned file stays open; two would create runs
-    twice.
+    twice. Of a remote sweep it keeps out others on this machine only.
 
     Raises BlockingIOError when another process is it.
     """
-    name = f"mlflow-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    path = uri.removeprefix(SQLITE)
+    meant = os.path.abspath(path) if path != uri else uri.rstrip("/").lower()  # however it is spelled
+    name = f"mlflow-{hashlib.sha256(meant.encode()).hexdigest()[:12]}"
     descriptor = os.open(lock_file(folder, name), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

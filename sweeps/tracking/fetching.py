@@ -46,7 +46,8 @@ def main() -> None:
 
 def fetch(client: MlflowClient, name: str, folder: Path) -> None:
     """Make the folder of a sweep with its journal in it. Raises Missing."""
-    if folder.name != name or '"' in name or not (run := newest(runs(client, f'tags.`sweep.uid` = "{name}"'))):
+    of_name = f'tags.sweep = "{name}" AND tags.`sweep.kind` = "sweep"'
+    if folder.name != name or '"' in name or not (run := newest(runs(client, of_name))):
         known = [run.data.tags["sweep"] for run in runs(client, 'tags.`sweep.kind` = "sweep"')]
         raise Missing({"unknown": name, "known": known})
     if run.info.status == "RUNNING":  # what an earlier driver left there is no longer all of it

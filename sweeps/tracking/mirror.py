@@ -1,5 +1,5 @@
-"""One sweep's runs in MLflow, brought up to its journal; it and the child processes that orders.py names import
-mlflow, nobody else.
+"""One sweep's runs in MLflow, brought up to its journal. Imports mlflow, as only store.py and the child processes that
+orders.py names do besides.
 
 It compares and never just appends: `runs.py` says how each run should look, a look-up by the tag `sweep.uid` how it
 does, and the difference is sent in one batch a run. So a crash, a server that comes back and a replay into a server
@@ -8,13 +8,10 @@ that has half of it are all the same case, and none makes anything twice.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,30 +25,21 @@ from sweeps.history import History, TrialHistory
 from sweeps.journal import read
 from sweeps.spec import name_of
 from sweeps.storage import at_hand
-from sweeps.tracking.prompt import answer_promptly
 from sweeps.tracking.runs import (
     Point,
     RunRecord,
     best_points,
-    data_digest,
     environment,
     milliseconds,
     points,
     sweep_record,
     trial_record,
 )
+from sweeps.tracking.store import REFUSED, Known, connected, passing
 from sweeps.tracking.uris import SQLITE
 from sweeps.tracking.views import described, other_version, views
 
 METRICS_A_BATCH, PARAMS_A_BATCH = 800, 100  # MLflow takes 1,000 entities a call in all
-PASSING = {
-    "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED",
-    "ABORTED", "CANCELLED",
-}  # fmt: skip
-"""Error codes that mean "later", not "never": MLflow gives the first when a server cannot be reached at all, and
-RESOURCE_EXHAUSTED for a plain 429."""
-REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
-"""Error codes that are about what was sent."""
 JOURNAL = "journal.jsonl.gz"
 """The artifact of the sweep's run that holds its whole record."""
 log = logging.getLogger("sweeps.tracking")
@@ -61,20 +49,8 @@ class OutOfReach(Exception):
     """Raised when MLflow did not answer, or not now: the same call may work later."""
 
 
-@dataclass
-class Known:
-    """A run as MLflow has it."""
-
-    run_id: str
-    params: set[str]
-    tags: dict[str, str]
-    status: str
-    data: bool = False
-    """Whether it names the data set that it was trained on."""
-
-    def reports(self) -> int:
-        """So many of the trial's reports have arrived."""
-        return int(self.tags.get("sweep.reports", 0))
+class Stumbled(OutOfReach):
+    """Raised when MLflow took everything but some trials, or the sweep's files."""
 
 
 class Mirror:
@@ -85,14 +61,18 @@ class Mirror:
         self.uri, self.history, self.taken = uri, history, taken
         self.pending: set[str] = set()
         """Trials with something new in the journal."""
-        self.failed: set[str] = set()
-        """Those among them that failed when MLflow was last written to."""
+        self.failed: dict[str, str] = {}
+        """Those among them that failed when MLflow was last written to, and how."""
         self.refused: dict[str, str] = {}
-        """What MLflow will not take, and why: a record, or a whole trial."""
+        """What MLflow will not take, and why: a record, a file, or a whole trial."""
+        self._spoilt: set[str] = set()
+        """Runs that lack a record: whoever writes the sweep again is to send all of theirs."""
+        self._last = False
+        """Whether a file that fails is not tried again."""
+        self._unsure: set[str] = set()
+        """Runs that a call failed for, which may have been done: to be looked up before the next."""
         self._client: MlflowClient | None = None
         self._runs: dict[str, Known] | None = None
-        self._out_of_reach = False
-        """Whether MLflow ever was."""
         self._asked_version = False
         self._experiment = ""
         self._experiment_tags: dict[str, str] = {}
@@ -100,8 +80,8 @@ class Mirror:
     def write(self, gone_at: float | None = None) -> None:
         """Bring MLflow up to the journal; `gone_at`: for the last time, the driver is no more.
 
-        Raises OutOfReach: what was not sent stays pending, and the next call looks everything up again.
-        Raises TrackingError when MLflow will never take this sweep.
+        Raises OutOfReach: what was not sent stays pending, and is looked up before it is sent again.
+        Raises TrackingError when MLflow will not take this sweep, which it is told for good only for the last time.
         """
         try:
             if self._client is None:
@@ -115,61 +95,70 @@ class Mirror:
             self._write_all(gone_at)
         # requests' errors are OSErrors, and so is a full disk; a database that is gone at the start raises its own
         except (MlflowException, OSError, OperationalError) as error:
-            self._runs, self._out_of_reach = None, True  # what failed may still have been done: look again before more
-            if isinstance(error, MlflowException) and not passing(error):
+            self._runs = None  # a call that failed may still have been done
+            if isinstance(error, MlflowException) and not passing(error) and gone_at is not None:
                 raise TrackingError(f"tracking: MLflow refuses the sweep: {error}") from error
             raise OutOfReach(str(error)) from error
+
+    def set_failed_aside(self) -> None:
+        """Go on without what MLflow could not be written: these trials now, and files that fail again."""
+        self._last = True
+        for name, why in self.failed.items():
+            self._set_aside(name, why)
+            self.pending.discard(name)
+        self.failed.clear()
 
     def _write_all(self, gone_at: float | None) -> None:
         links = described(self.history, self._experiment)
         sweep = self._found(sweep_record(self.history))
         self._save_views()
+        if gone_at is not None:
+            self.pending |= {trial.trial for trial in self.history.trials.values() if trial.status == "RUNNING"}
+            self.pending -= self.refused.keys()
+        self._write_trials(sweep.run_id, gone_at)
         if gone_at is None:
             self._send(sweep_record(self.history, links=links))
-        else:
-            self.pending |= {trial.trial for trial in self.history.trials.values() if trial.status == "RUNNING"}
-        self._write_trials(sweep.run_id, gone_at)
+        if self.failed:
+            raise Stumbled(next(iter(self.failed.values())))
         if gone_at is not None:  # last, so that a sweep shown as ended has everything
-            if self._out_of_reach:  # what it was asked for then it may have done since
-                self._runs = self._look_up()
-            self._send_files(sweep.run_id)
+            self._runs = self._look_up()  # what a server was asked for while it hung it may have done since
+            self._try_files(sweep.run_id)
             self._send(sweep_record(self.history, gone_at, links))
 
     def _write_trials(self, sweep_run: str, gone_at: float | None) -> None:
         """Bring the runs of the pending trials up to the journal.
 
-        One that fails for now is tried again after the others, so that a record on which the server stumbles holds up
-        nothing but its own trial; two in a row, and it is the server that is out of reach.
+        One that fails is tried again after the others, so that a record on which the server stumbles holds up nothing
+        but its own trial; two in a row, and it is the server that is out of reach.
         """
+        assert self._runs is not None
         due = sorted((name for name in self.history.trials if name in self.pending), key=self.failed.__contains__)
-        trouble: MlflowException | None = None
         in_a_row = 0
         for name in due:
+            record = trial_record(self.history, self.history.trials[name], sweep_run, gone_at)
             try:
-                self._write_trial(self.history.trials[name], sweep_run, gone_at)
+                self._write_trial(record, self.history.trials[name])
             except MlflowException as error:
-                if passing(error):
-                    self.failed.add(name)
-                    trouble, in_a_row = error, in_a_row + 1
-                    if in_a_row == 2:
-                        break
-                    continue
-                self._set_aside(name, error)
+                self.failed[name] = str(error)
+                self._unsure.add(record.uid)
+                self._runs.pop(record.uid, None)
+                in_a_row += 1
+                if in_a_row == 2:
+                    raise
+                continue
             self.taken()
             self.pending.discard(name)
-            self.failed.discard(name)
+            self.failed.pop(name, None)
             in_a_row = 0
-        if trouble is not None:
-            raise trouble
 
-    def _write_trial(self, trial: TrialHistory, sweep_run: str, gone_at: float | None) -> None:
+    def _write_trial(self, record: RunRecord, trial: TrialHistory) -> None:
         """Bring a trial's run up to the journal."""
-        record = trial_record(self.history, trial, sweep_run, gone_at)
         known = self._found(record)
-        new = points(trial.epochs[known.reports() :])
+        new = points(trial.epochs[known.arrived :])
         self._send(record, new + (best_points(self.history, trial) if known.status != record.status else []))
-        if not known.data and (digest := data_digest(self.history)):
-            self._name_data(known, digest)
+        known.arrived = len(trial.epochs)
+        if trial.data and not known.data:
+            self._name_data(known, trial.data)
 
     def _name_data(self, known: Known, digest: str) -> None:
         """Have a run name the data set that it was trained on, as MLflow's column Dataset shows it."""
@@ -214,41 +203,39 @@ class Mirror:
             return str(Path(self.uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts")
         return None if self.uri.startswith("http") else str(at_hand(self.history.folder).parent / "mlartifacts")
 
-    def _look_up(self) -> dict[str, Known]:
-        """All runs of the sweep that MLflow has, by `sweep.uid`."""
+    def _look_up(self, uid: str | None = None) -> dict[str, Known]:
+        """The runs of the sweep that MLflow has, by `sweep.uid`: all, or the one of that uid."""
         assert self._client is not None
+        mine = f'tags.`sweep.id` = "{self.history.id}"' + (f' AND tags.`sweep.uid` = "{uid}"' if uid else "")
         runs: dict[str, Known] = {}
         token = None
         while True:
-            page = self._client.search_runs(
-                [self._experiment],
-                filter_string=f'tags.sweep = "{self.history.name}"',
-                max_results=500,
-                page_token=token,
-            )
+            page = self._client.search_runs([self._experiment], mine, max_results=500, page_token=token)
             for run in page:
-                known = Known(
-                    run.info.run_id,
-                    set(run.data.params),
-                    dict(run.data.tags),
-                    run.info.status,
-                    bool(run.inputs.dataset_inputs),
-                )
-                uid = known.tags.get("sweep.uid", "")
+                if (found := run.data.tags.get("sweep.uid")) is None:  # somebody else's, who tagged it like ours
+                    continue
                 # A server that hung makes a run that was asked for long ago, beside the one asked for since.
-                fewer, runs[uid] = sorted((known, runs.get(uid, known)), key=Known.reports)
-                if fewer.run_id != runs[uid].run_id:
+                fewer, runs[found] = sorted((Known.of(run), runs.get(found, Known.of(run))), key=self._weight)
+                if fewer.run_id != runs[found].run_id:
                     self._client.delete_run(fewer.run_id)
             token = page.token
             if not token:
                 return runs
 
+    def _weight(self, known: Known) -> tuple[int, bool]:
+        """Which of two runs of one uid is kept: the one with more reports, of equals the one that is written to."""
+        current = (self._runs or {}).get(known.tags["sweep.uid"])
+        return known.arrived, current is not None and current.run_id == known.run_id
+
     def _found(self, record: RunRecord) -> Known:
         """The run for this record, made if missing, as yet without anything but its identity."""
         assert self._client is not None
         assert self._runs is not None
+        if record.uid in self._unsure:
+            self._runs |= self._look_up(record.uid)
+            self._unsure.discard(record.uid)
         if record.uid not in self._runs:
-            identity = {name: record.tags[name] for name in ("sweep", "sweep.uid", "sweep.kind")}
+            identity = {name: record.tags[name] for name in ("sweep", "sweep.id", "sweep.uid", "sweep.kind")}
             run = self._client.create_run(self._experiment, record.started, dict(identity), record.name)
             self._runs[record.uid] = Known(run.info.run_id, set(), identity, "RUNNING")
         return self._runs[record.uid]
@@ -270,18 +257,22 @@ class Mirror:
             if last:
                 known.tags |= tags
                 break
-        if known.status != record.status:
+        if (known.status, known.ended) != (record.status, record.ended):
             if record.ended is None:  # it goes on after a resume
                 self._client.update_run(known.run_id, status=record.status)
             else:
                 self._client.set_terminated(known.run_id, record.status, record.ended)
-            known.status = record.status
+            known.status, known.ended = record.status, record.ended
         return known
 
     def _log(self, record: RunRecord, known: Known, entities: Sequence[Metric | Param | RunTag]) -> None:
         """Send metrics, params and tags in one call, and in halves where MLflow refuses it: a bad one among them is set
         aside, and the others arrive."""
         assert self._client is not None
+        if record.uid in self._spoilt:
+            entities = [entity for entity in entities if entity.key != "sweep.reports"]
+        if not entities:
+            return
         try:
             self._client.log_batch(
                 known.run_id,
@@ -295,16 +286,17 @@ class Mirror:
                 raise
             if len(entities) == 1:
                 kind = type(entities[0]).__name__.removeprefix("Run").lower()
-                self._set_aside(f"{record.name}'s {kind} {entities[0].key}", error)
+                self._spoilt.add(record.uid)
+                self._set_aside(f"{record.name}'s {kind} {entities[0].key}", str(error))
                 return
             half = len(entities) // 2
             self._log(record, known, entities[:half])
             self._log(record, known, entities[half:])
 
-    def _set_aside(self, what: str, error: MlflowException) -> None:
+    def _set_aside(self, what: str, why: str) -> None:
         """Go on without something that MLflow will not take; the journal has it."""
-        self.refused[what] = str(error)
-        log.error("%s: refused by MLflow: %s", what, error)
+        self.refused[what] = why
+        log.error("%s: refused by MLflow: %s", what, why)
 
     def _save_views(self) -> None:
         """Have the sweep's pages open as `views.py` says; without them the usual ones do."""
@@ -324,6 +316,15 @@ class Mirror:
                     raise
                 log.warning("the view %r cannot be saved, MLflow opens on its own table: %s", view.name, error)
             self._experiment_tags[view.tag] = value
+
+    def _try_files(self, sweep_run: str) -> None:
+        """Send the files; where their store will not have them, the sweep's end is told all the same."""
+        try:
+            self._send_files(sweep_run)
+        except Exception as error:
+            if not self._last:
+                raise Stumbled(f"the sweep's files: {error}") from error
+            self._set_aside("files", str(error))
 
     def _send_files(self, sweep_run: str) -> None:
         """The sweep's record and its report to its own run, the figures to the best trial's as well.
@@ -349,29 +350,7 @@ class Mirror:
             self._client.log_artifact(sweep_run, str(report))
         if figures.is_dir() and any(figures.iterdir()):
             self._client.log_artifacts(sweep_run, str(figures), "figures")
-        best = self._runs.get(f"{self.history.name}/{(self.history.verdict or {}).get('best_trial')}")
+        best = self._runs.get(f"{self.history.id}/{(self.history.verdict or {}).get('best_trial')}")
         if best:
             for figure in sorted(figures.glob("*.png")):
                 self._client.log_artifact(best.run_id, str(figure), "figures")
-
-
-def connected(uri: str) -> MlflowClient:
-    """A client of this URI. An sqlite file that is not there yet is made first.
-
-    It is made under another name and only then put in its place: MLflow makes tables one by one, and cannot go on in a
-    file in which a process that was killed made a part of them.
-    """
-    answer_promptly()
-    name = uri.removeprefix(SQLITE).partition("?")[0]
-    if uri.startswith(SQLITE) and not Path(name).exists():
-        with TemporaryDirectory(prefix=".mlflow-", dir=Path(name).parent) as folder:
-            new = Path(folder) / "mlflow.db"
-            MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
-            with contextlib.suppress(FileExistsError):  # another sweep that shares it was first
-                os.link(new, name)
-    return MlflowClient(tracking_uri=uri)
-
-
-def passing(error: MlflowException) -> bool:
-    """Whether the same call may work later."""
-    return error.error_code in PASSING

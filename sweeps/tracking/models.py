@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from sweeps.errors import TrackingError
+from sweeps.secrets import without_secrets
 from sweeps.tracking import orders
-from sweeps.tracking.uris import check, missing, without_secrets, wrong
+from sweeps.tracking.uris import check, missing, wrong
 
 HOME = "MLFLOW_TRACKING_URI"
 MEND = "Give models:/<name>/<version>, models:/<name>@<alias> or runs:/<run id>/<path> of a PyTorch model there."

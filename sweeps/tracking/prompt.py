@@ -8,6 +8,7 @@ call of 8 ms one of 52 ms. So this side acknowledges at once. Linux only; elsewh
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any
 
@@ -40,4 +41,5 @@ class PromptTLS(HTTPSConnection):
 
 def at_once(connected: socket.socket) -> None:
     """Until something is sent again, so it is asked for before each answer."""
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    with contextlib.suppress(AttributeError, OSError):  # TLS within TLS is no socket
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

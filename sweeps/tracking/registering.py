@@ -76,7 +76,7 @@ def run_of(client: MlflowClient, order: dict[str, Any]) -> Run:
     if experiment is not None and experiment.lifecycle_stage == "active":
         for run in client.search_runs([experiment.experiment_id], f'tags.`sweep.uid` = "{uid}"', max_results=1):
             return run
-    raise Refused(f"MLflow has no run of {uid}", order["sync"])
+    raise Refused(f"MLflow has no run of {order['tags']['sweep']}/{order['tags']['trial']}", order["sync"])
 
 
 def version_of(client: MlflowClient, order: dict[str, Any]) -> ModelVersion | None:

@@ -17,10 +17,11 @@ from typing import Any
 
 from sweeps.errors import TrackingError, UsageError
 from sweeps.history import Epoch, History, TrialHistory
+from sweeps.secrets import without_secrets
 from sweeps.spec import name_of
 from sweeps.tracking import orders
 from sweeps.tracking.runs import Point, best_points, cut, legal, milliseconds, sweep_record, trial_record
-from sweeps.tracking.uris import check, default_uri, missing, without_secrets, wrong
+from sweeps.tracking.uris import check, default_uri, missing, wrong
 
 ALIAS = "champion"
 """What MLflow's own documentation calls the version that is in use."""

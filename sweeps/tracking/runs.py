@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.history import Epoch, History, TrialHistory
+from sweeps.journal import Line
 from sweeps.space import Float
 from sweeps.spec import phase_name
 from sweeps.storage import at_hand
@@ -49,7 +50,7 @@ class RunRecord:
     """A run as it should stand in MLflow."""
 
     uid: str
-    """Value of the tag `sweep.uid`, by which the run is found again: `<sweep>/<trial>`, `<sweep>` for the sweep's."""
+    """Value of the tag `sweep.uid`, by which a run is found again: `<id>/<trial>`, the id alone for the sweep's own."""
     name: str
     started: int
     params: dict[str, str]
@@ -72,9 +73,10 @@ def sweep_record(history: History, gone_at: float | None = None, links: str = ""
         status, reason = "INTERRUPTED", GONE
     phases = ", ".join(phase_name(phase) for phase in spec.phases)
     tags = {
-        **provenance(history),
+        **provenance(history.header, history.data),
         "sweep": history.name,
-        "sweep.uid": history.name,
+        "sweep.id": history.id,
+        "sweep.uid": history.id,
         "sweep.kind": "sweep",
         "sweep.status": status,
         "sweep.stop_reason": reason,
@@ -93,7 +95,7 @@ def sweep_record(history: History, gone_at: float | None = None, links: str = ""
     }
     began = min([history.header["began"], *(trial.started for trial in history.trials.values())])
     return RunRecord(
-        history.name,
+        history.id,
         history.name,
         milliseconds(began),
         {name: cut(value) for name, value in params.items()},
@@ -108,12 +110,13 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
     status, reason, ended = trial.status, trial.reason, trial.ended
     if status == "RUNNING" and gone_at is not None:
         status, reason, ended = "INTERRUPTED", GONE, gone_at
-    uid = f"{history.name}/{trial.trial}"
+    uid = f"{history.id}/{trial.trial}"
     findings = [f["finding"] for f in history.findings if f.get("trial") == trial.trial]
     failures = [f"attempt {f['attempt']}: {f['error']}: {f['message']} ({f['log']})" for f in trial.failures]
     tags = {
-        **provenance(history),
+        **provenance(trial.header, trial.data),
         "sweep": history.name,
+        "sweep.id": history.id,
         "sweep.uid": uid,
         "sweep.kind": "trial",
         "sweep.run": sweep_run,  # not mlflow.parentRunId, which collapses the table
@@ -145,22 +148,18 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
     )
 
 
-def provenance(history: History) -> dict[str, str]:
-    """Tags that say which code, versions, spec and data a run's numbers come from."""
-    git = history.header.get("git") or {}
-    versions = history.header.get("versions", {})
+def provenance(header: Line, data: str) -> dict[str, str]:
+    """Tags that say which code, versions, spec and data a run's numbers come from; `header` is a driver's `sweep` line,
+    `data` the data set's digest."""
+    git = header.get("git") or {}
+    versions = header.get("versions", {})
     return {
         "mlflow.source.git.commit": git.get("commit") or "",
         "sweep.git_dirty": str(git["dirty"]).lower() if "dirty" in git else "",
-        "sweep.spec_digest": history.header["spec_digest"],
+        "sweep.spec_digest": header["spec_digest"],
         "sweep.versions": ", ".join(f"{package} {version}" for package, version in versions.items()),
-        "sweep.data_digest": data_digest(history),
+        "sweep.data_digest": data,
     }
-
-
-def data_digest(history: History) -> str:
-    """The digest of the data set; empty where a loop of the user's own reads it."""
-    return str(history.plans[-1]["footprint"].get("data", "")) if history.plans else ""
 
 
 def environment(history: History) -> dict[str, Any]:
@@ -260,11 +259,12 @@ def note(history: History, status: str, links: str = "") -> str:
 def legal(name: str) -> str:
     """The nearest name that MLflow accepts for a metric or a param; one that it refuses costs the whole batch."""
     name = posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name)).lstrip("/.")
-    return name[:250] or "_"
+    return name[:250].rstrip("/") or "_"
 
 
 def cut(value: str) -> str:
-    """The value within MLflow's limits, and seen to be cut."""
+    """The value within MLflow's limits, and seen to be cut; of characters that a database can store."""
+    value = value.encode("utf-8", "replace").decode().replace("\0", "?")
     return value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 1] + "…"
 
 

@@ -24,12 +24,12 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from sweeps.errors import TrackingError
+from sweeps.secrets import holds_secret, without_secrets
 from sweeps.storage import Folder, at_hand
 
 DATABASES = ("postgresql", "mysql", "mssql")
 TIMEOUT_S = 5
 SQLITE = "sqlite:///"
-SECRET = r"(?:password|passwd|pwd|token|secret)[^=&]*="
 USER, PASSWORD = "mlflow_tracking_username", "mlflow_tracking_password"
 """As ~/.mlflow/credentials calls them."""
 WHO = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials."
@@ -67,11 +67,8 @@ def missing(uri: str) -> bool:
 
 
 def refuse_password(uri: str) -> None:
-    """Raises TrackingError for a URI with a password: a spec, a journal, `ps` and the history of a shell would keep it.
-
-    A file's path may hold @ and : where a server's user and password are.
-    """
-    if not uri.startswith("sqlite:") and re.search(rf"://[^/?#@:]*:.*@|[?&][^=&]*{SECRET}", uri, flags=re.IGNORECASE):
+    """Raises TrackingError for a URI with a password, see `secrets.holds_secret`; the mend says where it belongs."""
+    if holds_secret(uri):
         scheme = uri.partition(":")[0].partition("+")[0].lower()
         elsewhere = {
             "postgresql": "PGPASSWORD, a file that PGPASSFILE names, or ~/.pgpass gives it.",
@@ -97,11 +94,10 @@ def open_command(folder: Folder, uri: str) -> str:
     found = shutil.which("mlflow")  # another environment's may be of another version
     ours = found is not None and Path(found).parent == Path(sys.executable).parent
     mlflow = "mlflow" if ours else f"{shlex.quote(sys.executable)} -m mlflow"
-    store = shlex.quote(uri) if without_secrets(uri, uri) == uri else '"$MLFLOW_TRACKING_URI"'
     # Jobs off and one worker: 2 processes (0.5 GB) instead of 14, and no endpoint that runs code.
-    return (
-        f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {mlflow} server --backend-store-uri {store} --workers 1 --port 5000"
-    )
+    store = '"$MLFLOW_TRACKING_URI"' if holds_secret(uri) else shlex.quote(uri)
+    server = f"{mlflow} server --backend-store-uri {store} --workers 1 --port 5000"
+    return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}"
 
 
 def experiment_id(uri: str, name: str) -> str:
@@ -124,19 +120,6 @@ def server_version(uri: str) -> str:
         return ""
     said = body.decode(errors="replace").strip()
     return said if code == 200 and re.fullmatch(r"\d+(\.\w+)+", said) else ""
-
-
-def without_secrets(text: str, uri: str) -> str:
-    """The text with everything that the URI may hold as a secret replaced by ***."""
-    secrets = re.findall(rf"{SECRET}([^&#]+)", uri, flags=re.IGNORECASE)
-    user_info = re.search(r"://(.*)@", uri)  # greedy: a password may hold / and @, however wrong that is in a URI
-    if user_info:
-        text = text.replace(f"//{user_info[1]}@", "//***@")  # a user's name alone is no secret anywhere else
-        secrets += [user_info[1], user_info[1].partition(":")[2]] if ":" in user_info[1] else []
-    forms = {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe="")) if form}
-    for secret in sorted(forms, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
 
 
 def wrong(uri: str, problem: str, mend: str) -> TrackingError:

@@ -158,7 +158,7 @@ def view(
         for n, chart in enumerate(charts)
     ]
     state = {
-        "searchFilter": f'tags.sweep = "{history.name}" AND tags.`sweep.kind` = "trial"{more}',
+        "searchFilter": f'tags.`sweep.id` = "{history.id}" AND tags.`sweep.kind` = "trial"{more}',
         "orderByKey": column("metrics", best(history.spec.metric)),
         "orderByAsc": history.spec.mode == "min",
         "startTime": "ALL",
@@ -196,7 +196,7 @@ def view(
         "autoRefreshEnabled": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
-    return View(key_of(history.name, kind), name, state)
+    return View(key_of(history.id, kind), name, state)
 
 
 def key_of(sweep: str, kind: str) -> str:

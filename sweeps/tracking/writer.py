@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -19,9 +20,9 @@ from pathlib import Path
 from sweeps.errors import JournalError, TrackingError
 from sweeps.history import History
 from sweeps.journal import JournalReader
+from sweeps.secrets import without_secrets
 from sweeps.storage import Folder, place
 from sweeps.tracking.child import GAVE_UP, claim
-from sweeps.tracking.uris import without_secrets
 
 INTERVAL_S = 2.0
 LONGEST_PAUSE_S = 10.0
@@ -37,12 +38,19 @@ def follow(folder: Folder, uri: str, stdin: int, signs: int, patience_s: float =
     Raises TrackingError when something is missing in the end, JournalError when the journal is damaged.
     """
     # Imported here: two seconds that main wants at low priority, and deaf to SIGINT.
-    from sweeps.tracking.mirror import Mirror, OutOfReach
+    from sweeps.tracking.mirror import Mirror, OutOfReach, Stumbled
+
+    deadline = math.inf
+
+    def taken() -> None:
+        """It answers: give it time again."""
+        nonlocal deadline
+        deadline = time.monotonic() + patience_s
+        sign(signs)
 
     reader, history = JournalReader(folder), History(folder)
-    mirror = Mirror(uri, history, lambda: sign(signs))
+    mirror = Mirror(uri, history, taken)
     pause, last_at, driver_gone = 0.0, 0.0, False
-    deadline, left = 0.0, 0
     while True:
         if driver_gone:
             time.sleep(pause)
@@ -59,14 +67,13 @@ def follow(folder: Folder, uri: str, stdin: int, signs: int, patience_s: float =
             if driver_gone:
                 break
         except OutOfReach as error:
-            if len(mirror.pending) < left:  # it answered in between
-                deadline = time.monotonic() + patience_s
-            left = len(mirror.pending)
             if driver_gone and time.monotonic() > deadline:
-                missing = [*sorted(mirror.pending), "how the sweep ended"]
-                raise TrackingError(
-                    f"tracking: MLflow is out of reach: {error}\n  Missing there: {', '.join(missing)}."
-                ) from error
+                if not isinstance(error, Stumbled):
+                    missing = [*sorted({*mirror.pending, *mirror.refused}), "how the sweep ended"]
+                    raise TrackingError(
+                        f"tracking: MLflow is out of reach: {error}\n  Missing there: {', '.join(missing)}."
+                    ) from error
+                mirror.set_failed_aside()
             pause = min(max(2 * pause, INTERVAL_S), LONGEST_PAUSE_S)
             log.warning("out of reach, next try in %.1f s: %s", pause, error)
     if mirror.refused:

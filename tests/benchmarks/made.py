@@ -58,7 +58,7 @@ class Made:
         self.journal = Journal(folder)
         began = time.time()
         self.journal.append(
-            "sweep", format=FORMAT, name=folder.name, spec=spec.document(), spec_digest=spec.digest,
+            "sweep", format=FORMAT, name=folder.name, id=folder.name, spec=spec.document(), spec_digest=spec.digest,
             generation=self.journal.generation, git={"commit": "0123abc", "dirty": False}, versions={},
             hardware={"cpus": 2, "gpus": 0, "slots": 2}, began=began, ready=began,
         )  # fmt: skip

@@ -38,7 +38,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, source: Path) -> str:
     hub, elsewhere = tmp_path_factory.mktemp("hub"), tmp_path_factory.mktemp("elsewhere")
     uri = f"sqlite:///{hub}/mlflow.db"
     shutil.copytree(source, elsewhere / ENDED)
-    write(source, elsewhere / RUNNING, in_the_middle_of(read(source), "refine-002"))
+    write(source, elsewhere / RUNNING, in_the_middle_of(read(source), "refine-002"), id=RUNNING)
     for name in (ENDED, RUNNING):
         sync(elsewhere / name, uri)
     with closing(sqlite3.connect(hub / "mlflow.db")) as database, database:  # as while its writer is at work

@@ -5,6 +5,7 @@ Counted by SQL in MLflow's own tables against the journal's lines, so that neith
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import math
@@ -103,9 +104,11 @@ def statuses(database: Path) -> dict[str, str]:
     return dict(query(database, "SELECT name, status FROM runs"))
 
 
-def write(source: Path, folder: Path, upto: int | None) -> None:
-    """Let the folder's journal have the first lines of the source's, the last of them whole."""
+def write(source: Path, folder: Path, upto: int | None, id: str = "") -> None:
+    """Let the folder's journal have the first lines of the source's, the last of them whole; as another sweep's."""
     whole = next((source / "journal").glob("*.jsonl")).read_bytes().splitlines(keepends=True)
+    if id:
+        whole[0] = json.dumps({**json.loads(whole[0]), "id": id}).encode() + b"\n"
     (folder / "journal").mkdir(parents=True, exist_ok=True)
     file = folder / "journal" / "0001-0000.jsonl"
     there = len(file.read_bytes().splitlines()) if file.exists() else 0
@@ -253,13 +256,104 @@ def test_two_sweeps_of_a_name_share_an_experiment_and_nothing_else(synced: Path,
     shared = tmp_path / "mlflow.db"
     shutil.copy(synced / "mlflow.db", shared)
     runs = len(statuses(shared))
-    other = tmp_path / "another"
-    write(source, other, 20)
+    other = tmp_path / "recorded"  # of the same name, in another storage
+    write(source, other, 20, id="another")
     trials = sum(line["kind"] == "trial" for line in read(other))
     sync(other, f"sqlite:///{shared}")
     assert query(shared, "SELECT count(*) FROM experiments WHERE name = 'recorded'") == [(1,)]
     assert query(shared, "SELECT count(*) FROM runs") == [(runs + trials + 1,)]
-    assert tags(shared, "another")["sweep.uid"] == "another"
+    assert len(query(shared, "SELECT 1 FROM tags WHERE key = 'sweep.uid' AND value = 'another'")) == 1
+    assert points_in(shared) >= points_of(read(synced))
+
+
+def test_a_renamed_sweep_is_the_same_and_others_runs_are_let_be(synced: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "renamed"
+    shutil.copytree(synced, folder)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+        (experiment,) = connection.execute("SELECT experiment_id FROM experiments WHERE name = 'recorded'").fetchone()
+        for run in ("theirs-1", "theirs-2"):  # evaluations of the sweep by somebody else, tagged with its name
+            connection.execute(
+                "INSERT INTO runs (run_uuid, name, experiment_id, status, lifecycle_stage, start_time, artifact_uri, "
+                "user_id) VALUES (?, ?, ?, 'FINISHED', 'active', 1, '', '')", (run, run, experiment),
+            )  # fmt: skip
+            connection.executemany("INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", [
+                ("sweep", "recorded", run), ("sweep.id", "recorded", run),
+            ])  # fmt: skip
+    runs = len(statuses(folder / "mlflow.db"))
+    sync(folder, default_uri(folder))
+    assert query(folder / "mlflow.db", "SELECT count(*) FROM runs") == [(runs,)]
+    assert query(folder / "mlflow.db", "SELECT count(*) FROM runs WHERE lifecycle_stage = 'deleted'") == [(0,)]
+    assert tags(folder / "mlflow.db", "refine-001")["sweep"] == "renamed"
+
+
+def test_what_a_database_cannot_store_is_written_as_far_as_it_can(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    write(source, folder, None)
+    lines = read(folder)
+    odd = {**next(line for line in lines if line["kind"] == "failure"), "message": "caf\udce9.png\0"}
+    with open(folder / "journal" / "0001-0000.jsonl", "a") as journal:
+        journal.write(json.dumps(odd) + "\n")
+    sync(folder, default_uri(folder))
+    assert "caf?.png?" in tags(folder / "mlflow.db", odd["trial"])["failures"]
+    assert statuses(folder / "mlflow.db")["recorded"] == "FINISHED"
+
+
+def test_a_store_that_will_not_have_the_files_hides_nothing_else(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    write(source, folder, None)
+    (folder / "mlartifacts").write_text("no folder")
+    said = given_up(folder, default_uri(folder))
+    assert "MLflow refused files" in said
+    assert statuses(folder / "mlflow.db")["recorded"] == "FINISHED"
+    assert points_in(folder / "mlflow.db") == points_of(read(folder))
+
+
+def given_up(folder: Path, uri: str) -> str:
+    """What a writer says of a sweep that has ended before it gives up, after seconds instead of a minute."""
+    code = (
+        "import logging, os, sys; from pathlib import Path; from sweeps.tracking import writer\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "nothing = os.open('/dev/null', os.O_RDWR)\n"
+        "try: writer.follow(Path(sys.argv[1]), sys.argv[2], nothing, nothing, patience_s=5)\n"
+        "except writer.TrackingError as error: print(error, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), uri],
+        env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stderr
+
+
+def test_one_driver_at_work_is_followed_and_not_given_up(synced: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    shutil.copytree(synced, folder)
+    with open(folder / "driver.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TrackingError, match=r"is at work\.\n  Add --follow"):
+            sync(folder, default_uri(folder))
+
+
+def test_the_same_mlflow_however_it_is_spelled_has_one_writer(tmp_path: Path) -> None:
+    first = claim(tmp_path, "http://Host:5000/")
+    with pytest.raises(BlockingIOError):
+        claim(tmp_path, "http://host:5000")
+    second = claim(tmp_path, f"sqlite:///{tmp_path}/./x.db")
+    with pytest.raises(BlockingIOError):
+        claim(tmp_path, f"sqlite:///{tmp_path}/x.db")
+    os.close(first)
+    os.close(second)
+
+
+def test_a_writer_that_cannot_be_started_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("sweeps.tracking.child._popen", none)
+    writer = Writer(tmp_path, default_uri(tmp_path))
+    writer.mind()
+    message = writer.finish(1)
+    assert "cannot be started: [Errno 12] Cannot allocate memory" in message
+    assert "sweeps sync" in message
 
 
 def test_it_follows_the_journal_as_it_grows(source: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from threading import Thread
 
 import pytest
 
-from sweeps.errors import TrackingError
-from sweeps.tracking import check, default_uri, open_command, without_secrets
+from sweeps.errors import SpecError, TrackingError
+from sweeps.secrets import holds_secret, without_secrets
+from sweeps.spec import SweepSpec
+from sweeps.tracking import check, default_uri, open_command
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +172,32 @@ def test_secrets_are_hidden_in_any_text_and_in_any_spelling() -> None:
     assert without_secrets("nothing", "sqlite:////a/b.db") == "nothing"
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://ann:hunter2@h", "http:/ann:hunter2@h", "http://:hunter2@h", "http://ann:hun/ter2@h",
+        "postgresql+psycopg://ann:hunter2@h/db", "postgresql://h/db?password=hunter2", "mysql+pymysql:ann:hunter2@h/db",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BUID%3Dann%3BPWD%3Dhunter2", "http://h/?a=b&api_token=hunter2",
+    ],
+)  # fmt: skip
+def test_a_password_is_found_in_every_form_and_told_in_none(uri: str) -> None:
+    assert holds_secret(uri)
+    assert "hunter2" not in without_secrets(f"{uri} is wrong", uri)
+    with pytest.raises(TrackingError, match="has a password in it") as caught:
+        check(uri)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SpecError, match="password"):
+        SweepSpec(trainable="a:b", space={"lr": {"log": [0.1, 1]}}, tracking=uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://h:5000", "http://ann@h:5000/x", "postgresql://ann@h:5432/db?sslmode=require", "sqlite:////a:b@c/x.db"],
+)
+def test_a_user_or_a_path_is_no_password(uri: str) -> None:
+    assert not holds_secret(uri)
+
+
 def test_how_to_open_mlflow(tmp_path: Path) -> None:
     folder = tmp_path / "a sweep"
     command = open_command(folder, default_uri(folder))
@@ -177,4 +205,4 @@ def test_how_to_open_mlflow(tmp_path: Path) -> None:
     assert f"server --backend-store-uri 'sqlite:///{folder}/mlflow.db' --workers 1" in command
     assert open_command(folder, "http://ann:hunter2@host:5000/x") == "http://host:5000/x"
     assert '"$MLFLOW_TRACKING_URI"' in open_command(folder, "postgresql://ann:hunter2@host/db")
-    assert "postgresql://host/db" in open_command(folder, "postgresql://host/db")
+    assert "--backend-store-uri postgresql://ann@host/db " in open_command(folder, "postgresql://ann@host/db")

@@ -59,8 +59,7 @@ def milliseconds_a_call(port: int, connection: type[HTTPConnection]) -> float:
 
 def test_an_answer_in_two_parts_is_not_waited_for(port: int) -> None:
     usual, prompt = milliseconds_a_call(port, HTTPConnection), milliseconds_a_call(port, Prompt)
-    assert usual > 30, "this machine does not put acknowledgements off: the test shows nothing here"
-    assert prompt < usual / 2
+    assert prompt < usual / 2, "or this machine does not put acknowledgements off, and it shows nothing here"
 
 
 def test_it_counts_for_every_connection_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:

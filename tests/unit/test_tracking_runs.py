@@ -220,3 +220,27 @@ def test_the_params_are_resolved_with_the_loops_defaults(history: History) -> No
     assert (params["optimizer"], params["lr"], params["clip_norm"]) == ("sgd", str(trial.config["lr"]), "None")
     other = next(t for t in history.trials.values() if t.config["optimizer"] == "adamw")
     assert trial_record(told, other, "").params["momentum"] == "0.9"
+
+
+def test_a_trial_keeps_the_code_and_data_that_it_was_trained_with(unfinished: History) -> None:
+    """Whatever the driver that goes on with the sweep has."""
+    before = trial_record(unfinished, unfinished.trials["explore-001"], "").tags
+    git, plan = {"commit": "fedcba9", "dirty": True}, unfinished.plans[-1]
+    unfinished.apply({**unfinished.header, "git": git, "versions": {"torch": "3.0"}})
+    unfinished.apply({**plan, "footprint": {**plan["footprint"], "data": "other"}})
+    names = ("mlflow.source.git.commit", "sweep.git_dirty", "sweep.versions", "sweep.data_digest")
+    now = trial_record(unfinished, unfinished.trials["explore-001"], "").tags
+    assert {name: now[name] for name in names} == {name: before[name] for name in names}
+    trial = unfinished.trials["refine-002"]
+    again = {"phase": trial.phase, "trial": trial.trial, "role": trial.role, "config": trial.config}
+    unfinished.apply({"kind": "trial", "at": 1.0, "attempt": 1, "fidelity": trial.fidelity, **again})
+    assert [trial_record(unfinished, trial, "").tags[name] for name in names] == [
+        "fedcba9",
+        "true",
+        "torch 3.0",
+        "other",
+    ]
+
+
+def test_text_that_a_database_cannot_hold_is_made_fit(history: History) -> None:
+    assert cut("caf\udce9\0!") == "caf??!"

@@ -41,7 +41,7 @@ def unpacked(value: str) -> dict[str, Any]:
 
 def test_the_trials_sorted_by_their_best_with_what_was_searched(history: History) -> None:
     state = unpacked(views(history)[0].value(0))
-    assert state["searchFilter"] == 'tags.sweep = "recorded" AND tags.`sweep.kind` = "trial"'
+    assert state["searchFilter"] == 'tags.`sweep.id` = "recorded" AND tags.`sweep.kind` = "trial"'
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/val/accuracy`", False)
     parallel, curves = state["compareRunCharts"]
     assert parallel["type"] == "PARALLEL"

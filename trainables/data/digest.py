@@ -1,4 +1,4 @@
-"""Which data set it is, in short, so that results over different ones are never taken for the same.
+"""Which data set it is, in short, so that results over different ones are not taken for the same.
 
 Place in the flow: `footprint.describe` tells it with the size of a trial; the journal's plan and MLflow have it.
 """
