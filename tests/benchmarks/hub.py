@@ -21,7 +21,7 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.harness import ROOT
-from e2e.terminal import BIN, end_group, environment, wait_until
+from e2e.terminal import BIN, below, end_group, environment, processes, wait_until
 from postgres import Postgres, free_port, postgres
 from sweeps.journal import read
 
@@ -39,6 +39,24 @@ class Hub:
 
     url: str
     database: Postgres
+    child: subprocess.Popen[bytes]
+    """`sweeps tracking up`."""
+
+    def leave_first(self) -> None:
+        """Have server and database take the processor only when nothing else wants it.
+
+        As the writer does itself: a team's server is on another machine, and takes nothing from the driver there. To be
+        asked for again before what is measured: the database makes a process for each new connection.
+        """
+        known = processes()
+        for process in (self.database.child, self.child):
+            assert process is not None
+            for pid in (process.pid, *below(process.pid, known)):
+                with contextlib.suppress(OSError):  # it has ended meanwhile, or the kernel has no such groups
+                    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+                    # Where Linux shares the processor among sessions first, the above counts within one only, and
+                    # MLflow and each connection's process have their own.
+                    Path(f"/proc/{pid}/autogroup").write_text("19", encoding="ascii")
 
     def points(self, sweep: str) -> int:
         """So many points of a sweep's reports have arrived."""
@@ -89,25 +107,11 @@ def hub() -> Iterator[Hub]:
                 cwd=ROOT, env=environment(PGPASSWORD=database.password), stdin=subprocess.DEVNULL, stdout=said,
                 stderr=said, start_new_session=True,
             )  # fmt: skip
-        for process in (database.child, child):
-            assert process is not None
-            leave_first(process.pid)
         try:
             wait_until(lambda: "MLflow answers at" in log.read_text(), f"MLflow, log in {log}", child, START_S)
-            yield Hub(f"http://127.0.0.1:{port}", database)
+            yield Hub(f"http://127.0.0.1:{port}", database, child)
         finally:
             end_group(child)
-
-
-def leave_first(pid: int) -> None:
-    """Have a process, and what it starts from now on, take the processor only when nothing else wants it.
-
-    As the writer does itself: a team's server is on another machine, and takes nothing from the driver there.
-    """
-    os.setpriority(os.PRIO_PROCESS, pid, 19)
-    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError):  # a kernel without: it shares the processor among processes alone
-        Path(f"/proc/{pid}/autogroup").write_text("19", encoding="ascii")
 
 
 @contextlib.contextmanager
