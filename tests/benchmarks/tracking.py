@@ -40,7 +40,8 @@ from benchmarks.made import METRICS
 from sweeps import tracking
 from sweeps.history import History
 from sweeps.journal import read
-from sweeps.tracking.views import MOST_CURVES, page
+from sweeps.tracking.uris import experiment_id
+from sweeps.tracking.views import MOST_CURVES, views
 
 TRIALS, REPEATS = 600, 3
 """Of a driver's sweep; turns."""
@@ -125,7 +126,10 @@ def scaled(found: Hub, scratch: Path, trials: int) -> list[tuple[str, float, str
     tracking.sync(folder, found.url)
     seconds = time.monotonic() - began
     lost, more, runs = found.compared(folder)
-    shown = opened(page(History.open(folder), found.url), min(trials, MOST_CURVES))
+    history = History.open(folder)
+    assert history.spec is not None
+    link = f"{found.url}/{views(history)[0].link(experiment_id(found.url, history.spec.name))}"
+    shown = opened(link, min(trials, MOST_CURVES))
     return [
         ("scale: points lost", lost, ""),
         ("scale: points duplicated", more, ""),

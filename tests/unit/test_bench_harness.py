@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
-from benchmarks.harness import GOALS, read_goals, report
+from benchmarks.harness import GOALS, ROOT, read_goals, report
 
 GOAL_FILE = """
 sample:
@@ -90,3 +93,14 @@ def test_a_goal_needs_one_bound_and_a_reason(tmp_path, goal):
 def test_the_committed_goals_belong_to_benchmarks_that_exist():
     for name in read_goals(GOALS):
         assert GOALS.with_name(f"{name}.py").exists(), f"goals.yaml speaks of {name}, which is no benchmark"
+
+
+def test_every_benchmark_can_be_started() -> None:
+    """Nobody runs them for weeks, and what they import changes."""
+    names = sorted(path.stem for path in GOALS.parent.glob("*.py"))
+    code = "\n".join(f"import benchmarks.{name}" for name in names)
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
