@@ -119,6 +119,7 @@ class Mirror:
         if gone_at is None:
             self._send(sweep_record(self.history, links=links))
         if self.failed:
+            self._look_up(self.history.id)  # raises where it is the server that is out of reach
             raise Stumbled(next(iter(self.failed.values())))
         if gone_at is not None:  # last, so that a sweep shown as ended has everything
             self._runs = self._look_up()  # what a server was asked for while it hung it may have done since
@@ -129,7 +130,7 @@ class Mirror:
         """Bring the runs of the pending trials up to the journal.
 
         One that fails is tried again after the others, so that a record on which the server stumbles holds up nothing
-        but its own trial; two in a row, and it is the server that is out of reach.
+        but its own trial; after two in a row, which may be the server's, not before the next time.
         """
         assert self._runs is not None
         due = sorted((name for name in self.history.trials if name in self.pending), key=self.failed.__contains__)
@@ -144,7 +145,7 @@ class Mirror:
                 self._runs.pop(record.uid, None)
                 in_a_row += 1
                 if in_a_row == 2:
-                    raise
+                    return
                 continue
             self.taken()
             self.pending.discard(name)
