@@ -232,9 +232,10 @@ def test_training_does_not_wait_for_one_that_hangs(
     server: Faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reports flow as with one that answers, in turns; the driver ends, and its writer is left to itself."""
-    monkeypatch.setattr("sweeps.sweep.STALLED_S", 2.0)
     took = {}
     for hangs in (False, True):
+        if hangs:
+            monkeypatch.setattr("sweeps.sweep.STALLED_S", 2.0)
         storage = tmp_path / str(hangs)
 
         def strike(lines: list[dict[str, Any]], hangs: bool = hangs) -> bool:
@@ -254,7 +255,7 @@ def test_training_does_not_wait_for_one_that_hangs(
         said = capsys.readouterr().err
         assert ("goes on by itself" in said) is hangs
         assert "sweeps sync" in said or not hangs
-    assert took[True] < 1.25 * took[False]
+    assert took[True] < 1.6 * took[False], "one call that was waited for takes three seconds"
     server.let_go.set()
     for left in child.LEFT_ALONE:
         left.wait(LIMIT_S)
