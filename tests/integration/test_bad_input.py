@@ -371,7 +371,9 @@ def test_ctrl_c_ends_a_sweep_in_order(folder: Path, to: str) -> None:
         assert {trial.status for trial in history.trials.values()} <= {"FINISHED", "INTERRUPTED"}
         assert len(history.trials) < 100
         assert (run / "report.html").exists()
-        assert Path("err").read_text() == "interrupted.\n"
+        # A writer that others keep from the processor is left to itself after four seconds, which is told.
+        left = r"(MLflow: the writer \(process \d+\) is still at work, .*\n  Nothing is lost: `sweeps sync .*\n)?"
+        assert re.fullmatch(rf"{left}interrupted\.\n", Path("err").read_text())
         assert "Traceback" not in Path("out").read_text()
         wait_for(lambda: not processes_with(mark), 15, "end of every process")
 

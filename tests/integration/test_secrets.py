@@ -69,7 +69,7 @@ def test_no_secret_is_in_anything_that_a_sweep_leaves(tmp_path: Path, ray_folder
         compared = run_command(*command, env=by_file, cwd=file.parent)  # no folder of that name
         assert compared.code == 0, compared.out
     kept = texts(database)
-    assert kept.count(swept.folder.name) > 10, "the sweep is there"
+    assert kept.count(swept.folder.name) > 4, "the sweep's run and those of its four trials are there"
     assert list(ray_folder.glob("ray/session_*/logs/*")), "and Ray's logs are"
     assert holding(tmp_path, secrets) == [(str(file), "mlflow")]
     assert holding(ray_folder, secrets) == []
