@@ -88,11 +88,11 @@ def check_whole(database: Path, folder: Path, lines: list[dict[str, Any]]) -> No
     assert of_sweep(database, folder.name) == points_of(lines)
 
 
-@pytest.mark.parametrize("status", [500, 429, 503])
+@pytest.mark.parametrize("status", [500, 429, 503, 401, 403, 404])
 def test_one_that_answers_with_errors(
     server: Faulty, hub: tuple[int, Path], source: Path, tmp_path: Path, status: int
 ) -> None:
-    """As a proxy does whose server is gone, in the middle of a sweep."""
+    """As a proxy does whose server is gone, or one whose users are changed, in the middle of a sweep."""
     folder, lines = tmp_path / source.name, read(source)
     write(source, folder, in_the_middle_of(lines, "refine-002"))
     writer = Writer(folder, server.uri)
@@ -183,24 +183,6 @@ def test_what_it_will_not_take_is_set_aside_with_its_reason(
     sync(folder, server.uri)  # once it takes them, what was set aside arrives as well
     check_whole(hub[1], folder, lines)
     assert statuses_of(hub[1], folder.name)["explore-002"] == "FINISHED"
-
-
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_one_that_refuses_for_a_while_is_asked_again(
-    server: Faulty, hub: tuple[int, Path], source: Path, tmp_path: Path, status: int
-) -> None:
-    """While its users are changed, or a proxy finds nothing behind it: that is told for good at the end only."""
-    folder, lines = tmp_path / source.name, read(source)
-    write(source, folder, in_the_middle_of(lines, "refine-002"))
-    writer = Writer(folder, server.uri)
-    wait_until(lambda: len(runs_of(hub[1], folder.name)) > 4, "the first runs")
-    server.spoil = lambda path, body: (status, {})
-    write(source, folder, in_the_middle_of(lines, "confirm-004"))
-    wait_until(lambda: "out of reach" in log_file(folder).read_text(), "the writer's notice of it")
-    server.spoil = lambda path, body: None
-    write(source, folder, None)
-    assert writer.finish(LIMIT_S) == ""
-    check_whole(hub[1], folder, lines)
 
 
 def statuses_of(database: Path, name: str) -> dict[str, str]:
