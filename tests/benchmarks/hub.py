@@ -21,7 +21,7 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.harness import ROOT
-from e2e.terminal import BIN, below, end_group, environment, processes, wait_until
+from e2e.terminal import BIN, end_group, environment, wait_until
 from postgres import Postgres, free_port, postgres
 from sweeps.journal import read
 
@@ -39,24 +39,6 @@ class Hub:
 
     url: str
     database: Postgres
-    child: subprocess.Popen[bytes]
-    """`sweeps tracking up`."""
-
-    def leave_first(self) -> None:
-        """Have server and database take the processor only when nothing else wants it.
-
-        As the writer does itself: a team's server is on another machine, and takes nothing from the driver there. To be
-        asked for again before what is measured: the database makes a process for each new connection.
-        """
-        known = processes()
-        for process in (self.database.child, self.child):
-            assert process is not None
-            for pid in (process.pid, *below(process.pid, known)):
-                with contextlib.suppress(OSError):  # it has ended meanwhile, or the kernel has no such groups
-                    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-                    # Where Linux shares the processor among sessions first, the above counts within one only, and
-                    # MLflow and each connection's process have their own.
-                    Path(f"/proc/{pid}/autogroup").write_text("19", encoding="ascii")
 
     def points(self, sweep: str) -> int:
         """So many points of a sweep's reports have arrived."""
@@ -97,8 +79,19 @@ def points_of(lines: Iterable[Mapping[str, Any]]) -> Counter[tuple[Any, ...]]:
 
 @contextlib.contextmanager
 def hub() -> Iterator[Hub]:
-    """A server that answers; ended in the end, its database and files removed."""
-    with postgres() as database, tempfile.TemporaryDirectory(prefix="tw-hub-") as name:
+    """A server that answers; ended in the end, its database and files removed.
+
+    It has one processor, this process and what it starts meanwhile the others: a team's server is on another machine,
+    where it takes none from the driver. Raises RuntimeError where there is one in all.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise RuntimeError("the server needs a processor of its own, and there is one in all")
+    with contextlib.ExitStack() as last:
+        last.callback(os.sched_setaffinity, 0, cores)
+        os.sched_setaffinity(0, cores[-1:])
+        database = last.enter_context(postgres())
+        name = last.enter_context(tempfile.TemporaryDirectory(prefix="tw-hub-"))
         port, log = free_port(), Path(name) / "up.log"
         options = ["--folder", Path(name) / "hub", "--port", str(port), "--store", database.uri]
         with open(log, "wb") as said:
@@ -107,11 +100,10 @@ def hub() -> Iterator[Hub]:
                 cwd=ROOT, env=environment(PGPASSWORD=database.password), stdin=subprocess.DEVNULL, stdout=said,
                 stderr=said, start_new_session=True,
             )  # fmt: skip
-        try:
-            wait_until(lambda: "MLflow answers at" in log.read_text(), f"MLflow, log in {log}", child, START_S)
-            yield Hub(f"http://127.0.0.1:{port}", database, child)
-        finally:
-            end_group(child)
+        last.callback(end_group, child)
+        wait_until(lambda: "MLflow answers at" in log.read_text(), f"MLflow, log in {log}", child, START_S)
+        os.sched_setaffinity(0, cores[:-1])
+        yield Hub(f"http://127.0.0.1:{port}", database)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """What MLflow costs a sweep and what arrives there: one server over PostgreSQL, as a team has it, and one writer.
 
-The server is started by `sweeps tracking up`. Where a team has it, it takes no processor from the driver: so it and
-its database get what nothing else wants, as the writer does itself. A driver that waits for them leaves them all. The
-database's fsync is off, which spares the disk and no processor. What is said to have arrived was counted there.
+The server is started by `sweeps tracking up`. A team has it on another machine, where it takes no processor from the
+driver: so it and its database are kept to one processor here, all else to the others. The database's fsync is off,
+which spares the disk and no processor. What is said to have arrived was counted there.
 
     driver  the same sweep of trials that report at once, its writer writing to the server, and without a writer (a
             process that does nothing in its place), in turns, each in a process of its own; the next turn begins
@@ -55,7 +55,6 @@ LIMIT_S = 900
 
 def swept(found: Hub, trials: int, writer: bool) -> driver.Run:
     """A driver's sweep, in a process of its own; all of it is in MLflow when this returns."""
-    found.leave_first()
     with tempfile.TemporaryDirectory() as name:
         run = driver.apart(
             trials, writer, None, {"trainable": "benchmarks.made:trial", "storage": name, "tracking": found.url}
