@@ -1,24 +1,17 @@
-"""The spec of a sweep: one frozen, typed document, the same from YAML and from Python.
-
-`read_spec("sweep.yaml")` and `SweepSpec(trainable=..., space=..., ...)` validate alike and raise SpecError, which
-names the key, the file and the line, and what to write instead.
-"""
+"""The spec itself, and what must hold between its parts; what pydantic says of a mistake is told as a sentence."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PlainSerializer,
@@ -26,14 +19,12 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
 from sweeps.errors import SpecError, in_words
 from sweeps.secrets import holds_secret
 from sweeps.space import Config, Space
 from sweeps.space.domains import Range
+from sweeps.spec.phases import Confirm, Explore, Grid, Model, Phase, Preflight, Refine, SearchPhase, phase_name
 
 
 def name_of(trainable: Any) -> str:
@@ -67,90 +58,6 @@ def _tracking(given: Any) -> Any:
             "Drop it; give it through the environment (MLFLOW_TRACKING_PASSWORD, PGPASSWORD).",
         )
     return given
-
-
-class Model(BaseModel):
-    """What every part of the spec shares: immutable, and no key that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SearchPhase(Model):
-    """A phase that tries configs under early stopping (ASHA) at one fidelity."""
-
-    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
-    """How the phase is called in trial ids and reports; its kind, unless two phases share it."""
-    epochs: int = Field(gt=0)
-    """Epochs of a trial that is not stopped."""
-    data_fraction: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training rows; the validation rows are always all used."""
-    classes: int | None = Field(default=None, ge=2)
-    """So many of the classes only, those with most training rows, in validation too; null: all. Values of such a phase
-    compare with each other only."""
-    min_epochs: int = Field(default=1, gt=0)
-    """No trial is stopped before this epoch, the first rung (ASHA's grace period)."""
-    reduction_factor: float | None = Field(default=3, gt=1)
-    """At each rung about one trial in this many goes on; null: every trial runs all its epochs."""
-    unstopped_share: float = Field(default=0.0, ge=0, le=0.25)
-    """Share of the trials that are judged like the others and never stopped, to learn what stopping costs: 0.125 is one
-    in eight."""
-
-
-class Explore(SearchPhase):
-    """Wide and cheap: the baseline, then points of a scrambled Sobol sequence over the whole space."""
-
-    kind: Literal["explore"]
-    trials: int = Field(default=24, gt=0)
-    epochs: int = Field(default=3, gt=0)
-    data_fraction: float = Field(default=0.5, gt=0, le=1)
-
-
-class Refine(SearchPhase):
-    """Narrow and longer: TPE over the space narrowed on the evidence so far."""
-
-    kind: Literal["refine"]
-    trials: int = Field(default=12, gt=0)
-    epochs: int = Field(default=9, gt=0)
-    old_space_share: float = Field(default=0.125, ge=0, le=0.25)
-    """Share of the trials drawn from the space as it was before, in case the evidence misled."""
-
-
-class Grid(SearchPhase):
-    """Every combination of evenly spaced values."""
-
-    kind: Literal["grid"]
-    points: int = Field(default=3, gt=0)
-    """Values of each numeric parameter; a choice gives all of its values."""
-    epochs: int = Field(default=3, gt=0)
-    reduction_factor: float | None = Field(default=None, gt=1)
-    """A grid is read as a whole, so nothing is stopped unless this says so."""
-
-
-class Confirm(Model):
-    """The best configs and the baseline again over several seeds at full length, compared in pairs."""
-
-    kind: Literal["confirm"]
-    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
-    top: int = Field(default=2, gt=0)
-    seeds: int = Field(default=3, ge=2)
-    epochs: int | None = Field(default=None, gt=0)
-    """As in the search phase before it, unless given."""
-    data_fraction: float = Field(default=1.0, gt=0, le=1)
-
-
-Check = Literal["initial_loss", "input_independent", "overfits_one_batch", "gradients"]
-
-
-class Preflight(Model):
-    """Before any tuning: can this network learn these data at all? A check that fails stops the sweep."""
-
-    kind: Literal["preflight"]
-    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
-    skip: dict[Check, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
-    """Checks that may fail, each with the reason; it stands in the report."""
-
-
-Phase = Annotated[Preflight | Explore | Refine | Grid | Confirm, Field(discriminator="kind")]
 
 
 class Resources(Model):
@@ -296,19 +203,6 @@ class SweepSpec(Model):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[float]:
-    """The epochs at which ASHA judges a trial, all before the last one; none where nothing is stopped."""
-    found: list[float] = []
-    while reduction_factor and (rung := float(min_epochs * reduction_factor ** len(found))) < epochs:
-        found.append(rung)  # Ray's own arithmetic, equal to the last bit
-    return found
-
-
-def phase_name(phase: Preflight | SearchPhase | Confirm) -> str:
-    """The phase's own name, or its kind."""
-    return phase.name or str(phase.kind)  # type: ignore[union-attr]
-
-
 def readable(error: ValidationError) -> SpecError:
     """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
     first = error.errors()[0]
@@ -346,66 +240,3 @@ def known_keys(loc: tuple[str | int, ...]) -> list[str]:
         if part in models:
             return list(models[str(part)].model_fields)
     return list(SweepSpec.model_fields)
-
-
-def read_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
-    """The spec in a YAML file, `overrides` put over its top-level keys.
-
-    Its name defaults to the file's. Raises SpecError with the file and the line.
-    """
-    file = Path(path)
-    try:
-        document = YAML(typ="rt").load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(
-            "spec", f"there is no file {file}", "Check the path; `sweeps init` writes a first spec."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError("spec", f"{file} cannot be read: {error}", "Give a YAML file.") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise SpecError(
-            "spec",
-            f"this is not YAML: {problem}",
-            "Check indentation, colons and quotes.",
-            file=str(file),
-            line=mark.line + 1 if mark else 0,
-        ) from None
-    if not isinstance(document, CommentedMap):
-        raise SpecError("spec", "not a mapping of keys to values", "Begin with `trainable:`.", file=str(file))
-    try:
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("-._") or "sweep"
-        return SweepSpec.model_validate({"name": name, **plain(document), **(overrides or {})})
-    except SpecError as error:
-        raise error.at(str(file), line_of(document, error.path)) from None
-
-
-def plain(node: Any) -> Any:
-    """YAML's round-trip values as plain Python ones."""
-    if isinstance(node, Mapping):
-        return {str(key): plain(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def line_of(document: CommentedMap, path: str) -> int:
-    """The line (from 1) of the deepest part of a dotted path that stands in the file, 0 when none does."""
-    node: Any = document
-    line = 0
-    rest = path.replace("[", ".").replace("]", "")
-    while rest and isinstance(node, CommentedMap | CommentedSeq):
-        names = list(node) if isinstance(node, CommentedMap) else [str(i) for i in range(len(node))]
-        fitting = [n for n in map(str, names) if rest == n or rest.startswith(f"{n}.")]
-        if not fitting:
-            break
-        name = max(fitting, key=len)  # parameters may be dotted themselves: sgd.momentum
-        key: Any = int(name) if isinstance(node, CommentedSeq) else name
-        if isinstance(node, CommentedSeq) or key in node.lc.data:  # a key merged in by `<<` has no place of its own
-            line = (node.lc.item(key) if isinstance(node, CommentedSeq) else node.lc.key(key))[0] + 1
-        node, rest = node[key], rest[len(name) + 1 :]
-    return line
