@@ -1,6 +1,6 @@
 """Going on with a sweep that has begun: what of its spec may differ, and how it grows.
 
-How trials and schedulers are taken up again stands where they live: tuning.Events.settle, schedule.rebuild.
+How trials and schedulers are taken up again stands where they live: events.Events.settle, schedule.rebuild.
 """
 
 from __future__ import annotations

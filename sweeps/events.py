@@ -1,0 +1,271 @@
+"""What follows from each thing that Ray Tune tells of a phase: lines in the journal, freed slots, another attempt.
+
+Tune decides when to ask for a trial and when to stop one; what became of a trial and whether it is tried again is
+decided here, from its reports.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+
+from sweeps.engine import Engine
+from sweeps.errors import StorageError, SweepFailed, SweepsError
+from sweeps.history import LIVE, TrialHistory
+from sweeps.search import Scratch
+from sweeps.slots import ASIDE, Order, non_finite
+
+ATTEMPTS = 2
+"""A trial that raises is tried this often before it is FAILED."""
+ALIKE = 3
+"""So many first trials that fail alike halt the sweep."""
+LEASE_LOSSES = 6
+"""A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
+
+
+class Events(Scratch, tune.Callback):  # type: ignore[misc]
+    """Writes what Tune tells to the journal, frees slots, and decides what a failure means."""
+
+    def __init__(self, engine: Engine, phase: str) -> None:
+        self.engine, self.phase = engine, phase
+        self.record = engine.record
+        self.retry: Callable[[Order], None] = lambda order: None
+        self.problem: SweepsError | None = None
+        self.last: dict[str, dict[str, Any]] = {}
+        self.judged: dict[str, dict[str, Any]] = {}
+        self.paused: set[str] = set()
+        """Tune's ids of the trials that the scheduler has paused; their slots are free."""
+        self.untold: set[str] = set()
+        """Trials whose newest decision is not in the journal yet."""
+        self.recovered: dict[str, int] = {}
+        self.unreported: dict[str, float] = {}
+        """Seconds of work after a trial's last report."""
+        self.unequal: set[str] = set()
+        """Trials of which an epoch that was trained again came out otherwise."""
+
+    def begin(self, order: Order, role: str) -> None:
+        """A trial, or its next attempt, is handed out."""
+        self.record.write(
+            "trial", phase=self.phase, trial=order.trial, attempt=order.attempt, role=role, config=order.config,
+            fidelity=order.fidelity,
+        )  # fmt: skip
+
+    def settle(self, trial: TrialHistory, saving: Mapping[str, Any]) -> None:
+        """Take up a trial of an earlier driver: write what that driver still knew of it, and have it go on.
+
+        The reports are in the journal, but the driver may have died before it wrote what followed from the last one.
+        """
+        if trial.trial in self.untold:
+            self.untold.remove(trial.trial)
+            decision = self.judged[trial.trial]
+            written = {(line["trial"], line["epoch"]) for line in self.record.history.decisions}
+            if (trial.trial, decision["epoch"]) not in written:
+                self.record.write("decision", trial=trial.trial, **decision)
+        if trial.status not in LIVE:
+            self.judged.pop(trial.trial, None)
+            return
+        order = Order(
+            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.checkpoint, told=trial.told, **saving
+        )  # fmt: skip
+        failure = failed(trial)
+        self.last[order.holder] = {
+            "failure": failure, "done": bool(failure) or bool(trial.epochs and trial.epochs[-1].done),
+        }  # fmt: skip
+        status, reason = self._outcome(order)
+        if status == "RETRY":
+            self.retry(replace(order, attempt=order.attempt + 1))
+        elif status == "INTERRUPTED":
+            self.retry(order)
+        else:
+            self._end(order, status, reason)
+
+    def decided(self, trial: str, decision: dict[str, Any]) -> None:
+        """The scheduler judged a trial; written after the report that it judged."""
+        self.judged[trial] = decision
+        self.untold.add(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        order = Order(**trial.config["order"])
+        told = json.loads(result["told"])
+        failure = told["failure"]
+        history = self.record.history.trials[order.trial]
+        for loss in told["lost"]:
+            self._failure(order, loss, loss["seconds"])
+        self._compare(history, told["repeated"])
+        for report in told["reports"]:
+            self.record.write("report", trial=order.trial, attempt=order.attempt, slot=told["slot"], **report)
+            self.engine.keeper.reported(history)
+            if failure is None and self.engine.spec.metric not in report["metrics"]:
+                self.problem = unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
+        if order.trial in self.untold:
+            self.untold.remove(order.trial)
+            self.record.write("decision", trial=order.trial, **self.judged[order.trial])
+        self.last[order.holder] = {"failure": failure, "done": told["done"]}
+        if failure is None:
+            self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + told["seconds"]
+        else:
+            self._failure(order, failure, told["seconds"])
+            if failure["kind"] == "slots":
+                self.problem = SweepFailed(f"{failure['message']}. Mend it, then `sweeps resume`.")
+            if failure["kind"] == "storage":
+                where = f"storage: {self.engine.folder}: {failure['message']}."
+                self.problem = StorageError(f"{where} Free space or mend it, then `sweeps resume`.")
+            if failure["kind"] == "error" and order.attempt < ATTEMPTS:
+                again = replace(order, attempt=order.attempt + 1, resume=history.checkpoint, told=history.told)
+                self.retry(again)
+        resume = history.checkpoint or order.resume  # where a lease that Tune starts again goes on
+        order_now = {**trial.config["order"], "resume": resume, "told": history.told}
+        trial.set_config({**trial.config, "order": order_now})
+        for name in result.keys() - {"training_iteration", "done"}:  # Tune would keep a record of each, for ever
+            del result[name]
+        if self.judged.get(order.trial, {}).get("decision") == TrialScheduler.PAUSE and not told["done"]:
+            self.paused.add(trial.trial_id)
+            trial.set_config({**trial.config, "order": {**order_now, "lease": order.lease + 1}})
+            self.engine.pool.release.remote(order.holder)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial begins, or a paused one goes on: its lease will take any slot."""
+        if trial.trial_id in self.paused:
+            self.paused.remove(trial.trial_id)
+            self.judged.pop(Order(**trial.config["order"]).trial, None)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        order = Order(**trial.config["order"])
+        self.engine.pool.release.remote(order.holder)
+        trial.metric_n_steps.clear()  # means over its last results, which Tune would keep for ever: 3 kB
+        status, reason = self._outcome(order)
+        if status == "RETRY":
+            self.judged.pop(order.trial, None)
+            return
+        self._end(order, status, reason)
+
+    def _end(self, order: Order, status: str, reason: str) -> None:
+        self.judged.pop(order.trial, None)
+        last = self.last.pop(order.holder, None)
+        self.record.write(
+            "end", trial=order.trial, status=status, reason=reason, seconds=self.unreported.pop(order.trial, 0.0),
+            whole=status == "FINISHED" and bool(last and last["done"]),
+        )  # fmt: skip
+        self.engine.keeper.ended(self.record.history.trials[order.trial])
+        if status == "FAILED":
+            self._halt_if_alike()
+        self.engine.trial_ended()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A lease died at work: Tune starts another for the trial, which finds its slot still held."""
+        order = Order(**trial.config["order"])
+        trial.set_config({**trial.config, "order": {**trial.config["order"], "lease": order.lease + 1}})
+        self._lease_lost(order)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A lease died while it started, which Tune does not try again: the same order is handed out anew."""
+        order = Order(**trial.config["order"])
+        self._lease_lost(order)
+        if self.problem is None:
+            told = self.record.history.trials[order.trial].told
+            self.retry(replace(order, told=told, lease=order.lease + 1))
+
+    def _compare(self, trial: TrialHistory, repeated: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say so, once a trial, when epochs that were trained again came out otherwise than the journal has them."""
+        for epoch in trial.epochs:
+            again = {name: float(value) for name, value in repeated.get(str(epoch.epoch), {}).items()}
+            other = sorted(
+                name
+                for name, value in again.items()
+                if not name.startswith(ASIDE) and not math.isnan(value) and value != epoch.metrics.get(name)
+            )
+            if other and trial.trial not in self.unequal:
+                self.unequal.add(trial.trial)
+                first = other[0]
+                message = (
+                    f"{trial.trial}: epoch {epoch.epoch} was trained again and gave {first} {again[first]:.6g}, not "
+                    f"{epoch.metrics.get(first)}. Does the trial draw from generators that its checkpoint leaves out?"
+                )
+                self.record.write("finding", finding="not_repeatable", severity="warn", message=message)
+
+    def _lease_lost(self, order: Order) -> None:
+        self.recovered[order.holder] = self.recovered.get(order.holder, 0) + 1
+        self._failure(order, {"kind": "lease", "error": "LeaseLost", "message": "its lease died"}, 0.0)
+        if self.recovered[order.holder] >= LEASE_LOSSES:
+            times = f"{order.trial}: its lease died {LEASE_LOSSES} times."
+            self.problem = SweepFailed(f"{times} Is the driver's node out of memory?")
+
+    def _outcome(self, order: Order) -> tuple[str, str]:
+        """Status and reason of a trial that Tune has ended."""
+        report = self.last.get(order.holder)
+        if report and report["failure"]:
+            failure = report["failure"]
+            if failure["kind"] in ("non_finite", "memory"):
+                return "INFEASIBLE", failure["message"]
+            if failure["kind"] in ("storage", "slots"):  # nothing that the trial did
+                return "INTERRUPTED", failure["message"]
+            if failure["kind"] == "error" and order.attempt < ATTEMPTS:
+                return "RETRY", ""
+            return "FAILED", f"{failure['error']}: {failure['message']}"
+        if report and report["done"]:
+            epoch = self.record.history.trials[order.trial].told
+            whole = epoch >= order.fidelity["epochs"]
+            return "FINISHED", "all epochs" if whole else f"ended by itself at epoch {epoch}"
+        if order.trial in self.engine.asked:
+            return "FINISHED", "stopped by `sweeps stop`"
+        decision = self.judged.get(order.trial)
+        if decision and decision["decision"] == TrialScheduler.STOP:
+            return "FINISHED", f"stopped at rung {decision['rung']:g}"
+        return "INTERRUPTED", self.engine.spent() or "the phase ended"
+
+    def _failure(self, order: Order, failure: Mapping[str, str], seconds: float) -> None:
+        """Write a failure; `seconds` is the work that it cost and that no report counts."""
+        self.record.write(
+            "failure", trial=order.trial, attempt=order.attempt, failure_kind=failure["kind"], error=failure["error"],
+            message=failure["message"], traceback=failure.get("traceback", ""), seconds=seconds,
+            log=f"logs/{order.trial}.log",
+        )  # fmt: skip
+
+    def _halt_if_alike(self) -> None:
+        """Halt when the sweep's first trials all failed with the same exception."""
+        first = list(self.record.history.trials.values())[:ALIKE]
+        if len(first) == ALIKE and all(trial.status == "FAILED" for trial in first):
+            kinds = {re.sub(r"[-+]?[\d.]*\d(e[-+]?\d+)?", "#", trial.reason) for trial in first}
+            if len(kinds) == 1:
+                alike = f"the first {ALIKE} trials all failed alike: {first[0].reason}."
+                self.problem = SweepFailed(alike + self.last_failure())
+
+    def last_failure(self) -> str:
+        """The newest failure's place in the user's code and its log, for an error message."""
+        failures = [f for trial in self.record.history.trials.values() for f in trial.failures]
+        if not failures:
+            return ""
+        newest = max(failures, key=lambda f: f["at"])
+        place = newest["traceback"].rstrip()
+        log = self.engine.folder / newest["log"]
+        return f"\n{place}\n{newest['error']}: {newest['message']}\n  Its prints are in {log}"
+
+
+def failed(trial: TrialHistory) -> dict[str, str] | None:
+    """What ended the newest attempt of an unfinished trial, as its slot reported it; None where nothing did."""
+    kinds = ("error", "memory", "non_finite")
+    final = [f for f in trial.failures if f["attempt"] == trial.attempt and f["failure_kind"] in kinds]
+    if final:
+        return {"kind": final[-1]["failure_kind"], "error": final[-1]["error"], "message": final[-1]["message"]}
+    last = trial.epochs[-1] if trial.epochs else None
+    return non_finite(last.epoch, last.metrics) if last else None
+
+
+def unknown_metric(metric: str, trial: str, reported: list[str]) -> SweepFailed:
+    """The error for a metric that the trainable does not report."""
+    import difflib
+
+    reported = [name for name in reported if not name.startswith("system/")]  # nobody tunes for these
+    near = difflib.get_close_matches(metric, reported, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"Use one of them, or report {metric}."
+    reports = f"{trial} does not report {metric!r} after each epoch; it reports {', '.join(sorted(reported))}"
+    return SweepFailed(f"metric: {reports}. {hint}")
