@@ -1,6 +1,7 @@
-"""What may be tried: domains, conditions, the playbook's ranges; decode, encode, narrow."""
+"""What may be tried: domains, conditions, the playbook's ranges; decode, encode, narrow, mutate."""
 
 from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo
+from sweeps.space.mutate import mutate
 from sweeps.space.narrow import Change, narrow
 from sweeps.space.playbook import PLAYBOOK
 from sweeps.space.space import Config, Space
@@ -16,5 +17,6 @@ __all__ = [
     "Int",
     "PowersOfTwo",
     "Space",
+    "mutate",
     "narrow",
 ]
