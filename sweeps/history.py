@@ -45,6 +45,23 @@ class Epoch:
     """Whether the trial ended with it, as it tells itself."""
 
 
+@dataclass(frozen=True)
+class Exploit:
+    """A member of a population took over another one's state, with a config mutated from that one's."""
+
+    epoch: int
+    """The member's newest epoch then: the later ones are trained with the new config."""
+    attempt: int
+    donor: str
+    """The other member; empty where none had a state to give."""
+    checkpoint: str | None
+    """The donor's, with which the member goes on; None: it begins anew."""
+    before: Config
+    after: Config
+    cause: str
+    """What kind of failure this mends; empty where the member was among the worst."""
+
+
 @dataclass
 class TrialHistory:
     """One trial: its config, its curve, how it ended."""
@@ -54,12 +71,14 @@ class TrialHistory:
     role: str
     """`baseline`, `sobol`, `tpe`, `old_space`, `grid`, or in confirm the trial whose config runs again."""
     config: Config
+    """With which it goes on, or ended."""
     fidelity: dict[str, Any]
     """`epochs`, `data_fraction`, `seed`; `classes` where a phase has fewer than all."""
     started: float
     attempt: int = 1
     epochs: list[Epoch] = field(default_factory=list)
     failures: list[Line] = field(default_factory=list)
+    exploits: list[Exploit] = field(default_factory=list)
     status: Status = "RUNNING"
     reason: str = ""
     """Why it ended: `all epochs`, `rung 3`, `non-finite val/loss`, an error's text."""
@@ -103,6 +122,18 @@ class TrialHistory:
     def checkpoint(self) -> str | None:
         """The newest checkpoint that the journal names."""
         return next((e.checkpoint for e in reversed(self.epochs) if e.checkpoint), None)
+
+    def config_at(self, epoch: int) -> Config:
+        """The config with which that epoch was, or would be trained; of epoch 0 the first."""
+        later = (exploit.before for exploit in self.exploits if exploit.epoch >= epoch)
+        return next(later, self.config)
+
+    @property
+    def resume(self) -> str | None:
+        """The checkpoint that it goes on from: its newest, or the donor's that it has been given since."""
+        if self.exploits and self.exploits[-1].epoch >= max((e.epoch for e in self.epochs if e.checkpoint), default=0):
+            return self.exploits[-1].checkpoint
+        return self.checkpoint
 
     @property
     def seconds(self) -> float:
@@ -235,18 +266,19 @@ class History:
             metrics = {name: float(value) for name, value in line["metrics"].items()}
             self.trials[line["trial"]].epochs.append(
                 Epoch(
-                    line["epoch"],
-                    metrics,
-                    line["at"],
-                    line["seconds"],
-                    line["attempt"],
-                    line["checkpoint"],
-                    line["slot"],
-                    line.get("done", False),
+                    line["epoch"], metrics, line["at"], line["seconds"], line["attempt"], line["checkpoint"],
+                    line["slot"], line.get("done", False),
                 )
-            )
+            )  # fmt: skip
         elif kind == "decision":
             self.decisions.append(line)
+        elif kind == "exploit":
+            trial = self.trials[line["trial"]]
+            trial.config = line["after"]
+            names = ("epoch", "attempt", "donor", "checkpoint", "before", "after", "cause")
+            trial.exploits.append(Exploit(**{name: line[name] for name in names}))
+            if "decision" in line:
+                self.decisions.append(line)
         elif kind == "failure":
             self.trials[line["trial"]].failures.append(line)
         elif kind == "finding":
@@ -342,8 +374,8 @@ class History:
         }
         for metric in sorted({name for _, e in rows for name in e.metrics}):
             columns[metric] = pa.array([e.metrics.get(metric) for _, e in rows], pa.float64())
-        for parameter in sorted({name for t, _ in rows for name in t.config}):
-            values = [t.config.get(parameter) for t, _ in rows]
+        for parameter in sorted({name for t, e in rows for name in t.config_at(e.epoch)}):
+            values = [t.config_at(e.epoch).get(parameter) for t, e in rows]
             if len({type(value) for value in values if value is not None}) > 1:
                 numbers = all(value is None or type(value) in (int, float) for value in values)
                 values = [None if v is None else float(v) if numbers else str(v) for v in values]

@@ -11,6 +11,8 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     trial      phase, trial, attempt, role, config, fidelity                a trial begins (again, with attempt > 1)
     report     trial, attempt, epoch, metrics, checkpoint, seconds, slot    an epoch ended
     decision   trial, epoch, rung, value, cutoff, decision, unstopped       a scheduler judged a trial at a rung
+    exploit    trial, attempt, epoch, donor, checkpoint, before, after, cause      a member takes over another's state;
+               rung, value, cutoff, decision besides, where a decision was the reason
     failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
     finding    finding, severity, message, evidence                         something a person should know
     test       phase, arms                                                  the test split is about to be read
@@ -42,7 +44,7 @@ from sweeps.storage import Folder, RemotePath, files, first_words, lock_file, pe
 Line = dict[str, Any]
 FORMAT = 1
 """Of the lines, as each driver writes it first; raised when an older version's could be misread."""
-SYNCED = frozenset({"sweep", "pool", "plan", "phase", "decision", "failure", "test", "verdict", "end"})
+SYNCED = frozenset({"sweep", "pool", "plan", "phase", "decision", "exploit", "failure", "test", "verdict", "end"})
 """Kinds that are on a local disk before the driver goes on; reports and trials follow with the next of them."""
 AWAITED = frozenset({"sweep", "plan", "phase", "test", "verdict"})
 """Kinds that are stored before the driver goes on in any storage; what was written before them is then, too."""

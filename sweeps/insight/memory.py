@@ -14,8 +14,12 @@ ALSO = ("precision", "accumulate")
 
 def refused(history: History) -> list[Config]:
     """The configs of the trials that ran out of memory."""
-    trials = history.trials.values()
-    return [trial.config for trial in trials if any(f["failure_kind"] == "memory" for f in trial.failures)]
+    return [
+        next((e.before for e in trial.exploits if e.cause and e.attempt == failure["attempt"]), trial.config)
+        for trial in history.trials.values()
+        for failure in trial.failures
+        if failure["failure_kind"] == "memory"
+    ]
 
 
 def within(config: Config, space: Space, history: History, loop: Collection[str]) -> Config:

@@ -23,7 +23,7 @@ def run(engine: Engine, phase: Refine) -> None:
     assert before is not None, "a search phase that ended without a result has raised"
     ranking = rank(history.of_phase(before), spec.metric, spec.mode)
     wide = history.phases[before].space
-    narrowed, changes = narrow(wide, [trial.config for trial in ranking.trials])
+    narrowed, changes = narrow(wide, [trial.config_at(ranking.epoch) for trial in ranking.trials])
     space = open_phase(engine, name, phase.kind, narrowed, phase.trials, changes, ranking)
     seed = spec.seed + 1 + list(history.phases).index(name)  # not the points that explore had
     old, new = sobol(wide, seed), tpe(space, lambda: furthest_first(history, spec.metric, spec.mode), seed)
@@ -54,4 +54,4 @@ def furthest_first(history: History, metric: str, mode: Mode) -> list[Config]:
     told = [
         t for t in history.trials.values() if t.status == "INFEASIBLE" or (t.curve(metric) and t.status != "FAILED")
     ]
-    return [trial.config for trial in sorted(told, key=key, reverse=True)]
+    return [trial.config_at(trial.told) for trial in sorted(told, key=key, reverse=True)]

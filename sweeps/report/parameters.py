@@ -74,9 +74,9 @@ def parameters(history: History) -> Figure | None:
         scale = scale_of([space[name] for space in (spec.space, newest) if space and name in space])
         for phase, ranking in rankings.items():
             points = [
-                (scale.place(trial.config[name]), value)
+                (scale.place(config[name]), value)
                 for trial, value in zip(ranking.trials, ranking.values, strict=True)
-                if name in trial.config
+                if name in (config := trial.config_at(ranking.epoch))
             ]
             if points:
                 marker = MARKERS.get(history.phases[phase].kind, "o")

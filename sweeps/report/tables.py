@@ -45,7 +45,7 @@ def configs(history: History) -> Row | None:
     Before a verdict it is the leading trial of the last search phase, and the note says that it is not a result.
     """
     spec, result = words.spec_of(history), outcome(history)
-    baseline = next((trial.config for trial in history.trials.values() if trial.role == "baseline"), None)
+    baseline = next((trial.config_at(0) for trial in history.trials.values() if trial.role == "baseline"), None)
     if result:
         judged, title = result.contender.config, result.contender.name
         baseline = result.baseline.config if result.baseline else baseline
@@ -54,7 +54,7 @@ def configs(history: History) -> Row | None:
         ranking = finalists(history)
         if ranking is None:
             return None
-        judged, title = ranking.trials[0].config, ranking.trials[0].trial
+        judged, title = ranking.trials[0].config_at(ranking.epoch), ranking.trials[0].trial
         note = (
             f"Leads {ranking.trials[0].phase} after epoch {ranking.epoch} on {words.data(ranking.data)} "
             f"with {spec.metric} {words.number(ranking.values[0])}: one seed, not a result."

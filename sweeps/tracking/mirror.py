@@ -30,6 +30,7 @@ from sweeps.tracking.runs import (
     RunRecord,
     best_points,
     environment,
+    hyperparameter_points,
     milliseconds,
     points,
     sweep_record,
@@ -156,6 +157,7 @@ class Mirror:
         """Bring a trial's run up to the journal."""
         known = self._found(record)
         new = points(trial.epochs[known.arrived :])
+        new += hyperparameter_points(self.history, trial, known.arrived)
         self._send(record, new + (best_points(self.history, trial) if known.status != record.status else []))
         known.arrived = len(trial.epochs)
         if trial.data and not known.data:

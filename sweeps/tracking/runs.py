@@ -132,6 +132,7 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
         "fidelity.classes": str(trial.fidelity.get("classes", "")),
         "attempt": str(trial.attempt),
         "failures": "\n".join(failures),
+        "pbt.cloned_from": trial.exploits[-1].donor if trial.exploits else "",
         "sweep.findings": ", ".join(dict.fromkeys(findings)),
         "sweep.checkpoint": trial.checkpoint or "",  # in the sweep's folder, which may be moved
         "mlflow.runColor": colour(history, trial.phase),
@@ -171,13 +172,14 @@ def trial_params(history: History, trial: TrialHistory) -> dict[str, str]:
     """What the trial was trained with, the loop's defaults included, and the logarithm of what was searched on a
     logarithmic scale: MLflow's charts have no such axis."""
     assert history.spec is not None
+    config = trial.config_at(0)  # what changes later is a series: MLflow takes a param once
     defaults = history.header.get("defaults", {})
-    optimizer = trial.config.get("optimizer", defaults.get("optimizer"))
+    optimizer = config.get("optimizer", defaults.get("optimizer"))
     # Where the optimizer is sgd, `sgd.momentum` is the momentum.
-    own = {name.removeprefix(f"{optimizer}."): value for name, value in trial.config.items()}
+    own = {name.removeprefix(f"{optimizer}."): value for name, value in config.items()}
     meant = {name: value for name, value in own.items() if name in defaults}
-    params = {name: str(value) for name, value in {**defaults, **trial.config, **meant}.items()}
-    for name, value in trial.config.items():
+    params = {name: str(value) for name, value in {**defaults, **config, **meant}.items()}
+    for name, value in config.items():
         domain = history.spec.space.root.get(name)
         if isinstance(domain, Float) and domain.scale == "log" and isinstance(value, int | float) and value > 0:
             params[f"log10_{name}"] = f"{math.log10(value):.6g}"
@@ -198,6 +200,23 @@ def points(epochs: Iterable[Epoch]) -> list[Point]:
         for epoch in epochs
         for name, value in epoch.metrics.items()
         if math.isfinite(value)
+    ]
+
+
+def hyperparameter_points(history: History, trial: TrialHistory, first: int) -> list[Point]:
+    """The numeric hyperparameters of a population's member with each of its reports from that number on.
+
+    One that the trial reports itself (`hp/lr`, the rate of its last step) stays as it is.
+    """
+    if history.phases[trial.phase].kind != "evolve":
+        return []
+    space = history.phases[trial.phase].space
+    return [
+        Point(legal(f"hp/{name}"), float(value), milliseconds(epoch.at), epoch.epoch)
+        for epoch in trial.epochs[first:]
+        for name, value in trial.config_at(epoch.epoch).items()
+        if name in space.searched and not isinstance(value, bool) and isinstance(value, int | float)
+        if f"hp/{name}" not in epoch.metrics
     ]
 
 
