@@ -19,6 +19,7 @@ from ray.tune.schedulers import TrialScheduler
 from sweeps.engine import Engine
 from sweeps.errors import StorageError, SweepFailed, SweepsError
 from sweeps.history import LIVE, TrialHistory
+from sweeps.population import MENDED, Population
 from sweeps.search import Scratch
 from sweeps.slots import ASIDE, Order, non_finite
 
@@ -26,6 +27,10 @@ ATTEMPTS = 2
 """A trial that raises is tried this often before it is FAILED."""
 ALIKE = 3
 """So many first trials that fail alike halt the sweep."""
+NO_CHECKPOINT = (
+    "{}: {} has no checkpoint after epoch {}, so no member can take over from another. Its loop never called "
+    "session.checkpoint_with."
+)
 LEASE_LOSSES = 6
 """A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
 
@@ -38,6 +43,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.record = engine.record
         self.retry: Callable[[Order], None] = lambda order: None
         self.problem: SweepsError | None = None
+        self.population: Population | None = None
+        """The scheduler, where the phase is one of a population."""
         self.last: dict[str, dict[str, Any]] = {}
         self.judged: dict[str, dict[str, Any]] = {}
         self.paused: set[str] = set()
@@ -67,17 +74,20 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             decision = self.judged[trial.trial]
             written = {(line["trial"], line["epoch"]) for line in self.record.history.decisions}
             if (trial.trial, decision["epoch"]) not in written:
-                self.record.write("decision", trial=trial.trial, **decision)
+                self._write_decision(trial)
         if trial.status not in LIVE:
             self.judged.pop(trial.trial, None)
             return
         order = Order(
-            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.checkpoint, told=trial.told, **saving
+            trial.trial, trial.attempt, trial.config, trial.fidelity, trial.resume, told=trial.told, instead=own(trial),
+            **saving,
         )  # fmt: skip
         failure = failed(trial)
         self.last[order.holder] = {
             "failure": failure, "done": bool(failure) or bool(trial.epochs and trial.epochs[-1].done),
         }  # fmt: skip
+        if failure and self._replace(order, failure):
+            return
         status, reason = self._outcome(order)
         if status == "RETRY":
             self.retry(replace(order, attempt=order.attempt + 1))
@@ -96,19 +106,24 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     ) -> None:
         order = Order(**trial.config["order"])
         told = json.loads(result["told"])
-        failure = told["failure"]
+        failure, judged = told["failure"], result["judged"]
         history = self.record.history.trials[order.trial]
         for loss in told["lost"]:
             self._failure(order, loss, loss["seconds"])
+            if loss["kind"] == "donor":
+                self._take_back(history)
         self._compare(history, told["repeated"])
         for report in told["reports"]:
             self.record.write("report", trial=order.trial, attempt=order.attempt, slot=told["slot"], **report)
             self.engine.keeper.reported(history)
             if failure is None and self.engine.spec.metric not in report["metrics"]:
                 self.problem = unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
+        exploits = len(history.exploits)
         if order.trial in self.untold:
             self.untold.remove(order.trial)
-            self.record.write("decision", trial=order.trial, **self.judged[order.trial])
+            self._write_decision(history)
+        if judged and self.population and not history.checkpoint:
+            self.problem = SweepFailed(NO_CHECKPOINT.format(self.phase, order.trial, history.told))
         self.last[order.holder] = {"failure": failure, "done": told["done"]}
         if failure is None:
             self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + told["seconds"]
@@ -120,14 +135,23 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 where = f"storage: {self.engine.folder}: {failure['message']}."
                 self.problem = StorageError(f"{where} Free space or mend it, then `sweeps resume`.")
             if failure["kind"] == "error" and order.attempt < ATTEMPTS:
-                again = replace(order, attempt=order.attempt + 1, resume=history.checkpoint, told=history.told)
+                again = replace(order, attempt=order.attempt + 1, resume=history.resume, told=history.told)
                 self.retry(again)
-        resume = history.checkpoint or order.resume  # where a lease that Tune starts again goes on
-        order_now = {**trial.config["order"], "resume": resume, "told": history.told}
+            self._replace(order, failure)
+        resume = history.resume or order.resume  # where a lease that Tune starts again goes on
+        order_now = {
+            **trial.config["order"], "config": history.config, "resume": resume, "told": history.told,
+            "instead": own(history),
+        }  # fmt: skip
         trial.set_config({**trial.config, "order": order_now})
         for name in result.keys() - {"training_iteration", "done"}:  # Tune would keep a record of each, for ever
             del result[name]
-        if self.judged.get(order.trial, {}).get("decision") == TrialScheduler.PAUSE and not told["done"]:
+        decision = self.judged.get(order.trial, {})
+        paused = decision.get("decision") == TrialScheduler.PAUSE or decision.get("paused", False)
+        if judged and not paused:
+            instead = Order(**order_now) if len(history.exploits) > exploits else None
+            self.engine.pool.post.remote(order.holder, history.told, instead)
+        if paused and not told["done"]:
             self.paused.add(trial.trial_id)
             trial.set_config({**trial.config, "order": {**order_now, "lease": order.lease + 1}})
             self.engine.pool.release.remote(order.holder)
@@ -176,7 +200,10 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
 
     def _compare(self, trial: TrialHistory, repeated: Mapping[str, Mapping[str, Any]]) -> None:
         """Say so, once a trial, when epochs that were trained again came out otherwise than the journal has them."""
+        since = trial.exploits[-1].epoch if trial.exploits else 0  # another one's state gives other values before it
         for epoch in trial.epochs:
+            if epoch.epoch <= since:
+                continue
             again = {name: float(value) for name, value in repeated.get(str(epoch.epoch), {}).items()}
             other = sorted(
                 name
@@ -192,6 +219,43 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 )
                 self.record.write("finding", finding="not_repeatable", severity="warn", message=message)
 
+    def _write_decision(self, trial: TrialHistory) -> None:
+        """Write what the scheduler decided; an exploit has a kind of its own, for it changes the trial."""
+        decision = self.judged[trial.trial]
+        if "donor" in decision:
+            self.record.write("exploit", trial=trial.trial, attempt=trial.attempt, **decision)
+        else:
+            self.record.write("decision", trial=trial.trial, **decision)
+
+    def _replace(self, order: Order, failure: Mapping[str, str]) -> bool:
+        """Have a copy of a good member take the place of one that failed in a way that is its state's; whether it is
+        so. An earlier driver may have written it and not lived to hand it out.
+        """
+        if self.population is None or failure["kind"] not in MENDED:
+            return False
+        trial = self.record.history.trials[order.trial]
+        if not any(e.cause in MENDED and e.attempt == order.attempt for e in trial.exploits):
+            found = self.population.replacement(trial, failure["kind"])
+            if found is None:
+                return False
+            self.record.write("exploit", trial=order.trial, attempt=order.attempt, **found)
+        self.last[order.holder] = {**self.last[order.holder], "replaced": True}
+        self.retry(
+            replace(
+                order, attempt=order.attempt + 1, config=trial.config, resume=trial.resume, told=trial.told,
+                instead=None, lease=1,
+            )
+        )  # fmt: skip
+        return True
+
+    def _take_back(self, trial: TrialHistory) -> None:
+        """Write that a member's donor could not be read, and that it went on as it was."""
+        exploit = trial.exploits[-1]
+        self.record.write(
+            "exploit", trial=trial.trial, attempt=trial.attempt, epoch=exploit.epoch, donor=trial.trial,
+            checkpoint=trial.checkpoint, before=exploit.after, after=exploit.before, cause="donor",
+        )  # fmt: skip
+
     def _lease_lost(self, order: Order) -> None:
         self.recovered[order.holder] = self.recovered.get(order.holder, 0) + 1
         self._failure(order, {"kind": "lease", "error": "LeaseLost", "message": "its lease died"}, 0.0)
@@ -202,6 +266,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def _outcome(self, order: Order) -> tuple[str, str]:
         """Status and reason of a trial that Tune has ended."""
         report = self.last.get(order.holder)
+        if report and report.get("replaced"):
+            return "RETRY", ""
         if report and report["failure"]:
             failure = report["failure"]
             if failure["kind"] in ("non_finite", "memory"):
@@ -250,6 +316,15 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         return f"\n{place}\n{newest['error']}: {newest['message']}\n  Its prints are in {log}"
 
 
+def own(trial: TrialHistory) -> tuple[dict[str, Any], str] | None:
+    """Config and checkpoint with which a member goes on where its donor's cannot be read; None where there is no donor
+    to be read."""
+    newest = trial.exploits[-1] if trial.exploits else None
+    if newest is None or newest.cause or newest.checkpoint != trial.resume or trial.checkpoint is None:
+        return None
+    return newest.before, trial.checkpoint
+
+
 def failed(trial: TrialHistory) -> dict[str, str] | None:
     """What ended the newest attempt of an unfinished trial, as its slot reported it; None where nothing did."""
     kinds = ("error", "memory", "non_finite")
@@ -257,7 +332,7 @@ def failed(trial: TrialHistory) -> dict[str, str] | None:
     if final:
         return {"kind": final[-1]["failure_kind"], "error": final[-1]["error"], "message": final[-1]["message"]}
     last = trial.epochs[-1] if trial.epochs else None
-    return non_finite(last.epoch, last.metrics) if last else None
+    return non_finite(last.epoch, last.metrics) if last and last.attempt == trial.attempt else None
 
 
 def unknown_metric(metric: str, trial: str, reported: list[str]) -> SweepFailed:

@@ -1,5 +1,8 @@
 """The lease: what Ray Tune takes for the trial. Thin: it forwards each step to the slot that it holds.
 
+At an epoch that is judged it asks the pool for the driver's verdict before it goes on, which may be another order: a
+member of a population then goes on in the same slot with another one's state.
+
 It takes its slot at the first step, never in `setup` or `reset_config`, because Tune starts actors that it then does
 not use. A slot that dies or misses its deadline is replaced here, and the trial goes on from its newest checkpoint,
 without Tune noticing; epochs that were told before are trained again silently. So a Tune failure is a lost lease only.
@@ -52,6 +55,8 @@ class Lease(tune.Trainable):  # type: ignore[misc]
         self.least_deadline: float = config["least_deadline"]
         self.save_deadline: float = config["save_deadline"]
         self.epoch = self.order.told
+        self.asks = False
+        """Whether the driver's verdict after `epoch` comes before the next one."""
         self.slot: Any = None
         self.longest = 0.0
         """Seconds of this slot's longest epoch, with its checkpoint where one was written."""
@@ -71,6 +76,9 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             self.pool = ray.get_actor(*self.pool_name)
             all_at_work = self.pool.gather.remote(*self.leases)
         self.lost, self.repeated = [], {}
+        if self.asks and (order := ray.get(self.pool.verdict.remote(self.order.holder, self.epoch))):
+            self.order, self.slot = order, None  # the pool lends it the same slot again
+        before = self.epoch
         while True:
             try:
                 answer = self._advance()
@@ -104,11 +112,13 @@ class Lease(tune.Trainable):  # type: ignore[misc]
                 reports[0]["seconds"] += self.seconds  # the start, what was trained again, the way
                 self.seconds = 0.0
             if reports[-1]["checkpoint"]:
-                self.order = replace(self.order, resume=reports[-1]["checkpoint"])
+                self.order = replace(self.order, resume=reports[-1]["checkpoint"], instead=None)
+        self.asks = not answer["done"] and any(before < due <= self.epoch for due in self.order.judged)
         told = {name: answer[name] for name in ("reports", "done", "failure", "slot")}
         result = {
             "epoch": self.epoch,
             "told": json.dumps(finite({**told, "seconds": self.seconds, "lost": self.lost, "repeated": self.repeated})),
+            "judged": self.asks,
             "done": answer["done"],
         }
         self.seconds = 0.0
@@ -125,6 +135,12 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             answer = self._answer(self.slot.command.remote("start", order), self.first_deadline)
             if answer["failure"]:
                 return answer
+            if answer["torn"] and self.order.instead:
+                self._lose("donor", "CheckpointError", f"it goes on with its own state: {answer['torn']}")
+                config, resume = self.order.instead
+                self.order = replace(self.order, config=config, resume=resume, instead=None)
+                self.slot = None
+                return self._advance()
             if answer["torn"]:
                 self._lose("lost", "CheckpointError", f"it begins afresh: {answer['torn']}")
         while True:

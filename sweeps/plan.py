@@ -17,7 +17,20 @@ from sweeps.errors import JournalError, PlanError, SpecError
 from sweeps.history import History
 from sweeps.journal import read_header
 from sweeps.space import Config, Constant, Space
-from sweeps.spec import Confirm, Explore, Grid, Preflight, Refine, SearchPhase, SweepSpec, name_of, phase_name, rungs
+from sweeps.spec import (
+    Confirm,
+    Evolve,
+    Explore,
+    Grid,
+    Halving,
+    Preflight,
+    Refine,
+    SearchPhase,
+    SweepSpec,
+    name_of,
+    phase_name,
+    rungs,
+)
 from sweeps.storage import Folder, newest_sweeps
 
 Node = Mapping[str, float]
@@ -29,6 +42,8 @@ HEADROOM = 1.5
 """A trial may need this many times the memory that the baseline was measured to need."""
 MOST_A_GPU = 8
 """More small trials on one GPU wait for each other."""
+FIXED = ("optimizer", "freeze_depth", "warm_start")
+"""Hyperparameters of the loop on which it depends what the network or the optimizer's state is made of."""
 GPU_PARTS = 10_000
 """Ray counts GPUs in these."""
 SIZED_SHARE = 0.5
@@ -159,7 +174,7 @@ def make_plan(
         trials, shares = trials_of(spec, phase)
         epochs = confirm_epochs(spec, phase) if isinstance(phase, Confirm) else phase.epochs
         concurrency = min(slots, trials)
-        expected = expected_epochs(phase, trials) if isinstance(phase, SearchPhase) else float(trials * epochs)
+        expected = expected_epochs(phase, trials) if isinstance(phase, Halving) else float(trials * epochs)
         searched += trials if isinstance(phase, SearchPhase) else 0
         kept = min(spec.keep_checkpoints, searched) + (trials if isinstance(phase, Confirm) else 0)
         seconds = (
@@ -181,7 +196,7 @@ def make_plan(
     total_s = None if seconds_per_epoch is None else sum(p.seconds or 0.0 for p in phases)
     if seconds_per_epoch is not None and spec.budget.hours is not None:
         least = sum(
-            p.trials * (phase.min_epochs if isinstance(phase, SearchPhase) and phase.reduction_factor else p.epochs)
+            p.trials * (phase.min_epochs if isinstance(phase, Halving) and phase.reduction_factor else p.epochs)
             * p.data_fraction * seconds_per_epoch / p.concurrency
             for p, phase in zip(phases, spec.with_trials, strict=True)
         )  # fmt: skip
@@ -228,11 +243,20 @@ def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm) -> tuple[int, dict[
     if isinstance(phase, Grid):
         count = len(spec.space.grid(phase.points))
         return count, {"grid": count}
+    if isinstance(phase, Evolve):
+        return phase.population, evolve_shares(spec, phase)
     assert isinstance(phase, Confirm)
     before = next(p for p in reversed(spec.phases[: spec.phases.index(phase)]) if isinstance(p, SearchPhase))
     searched, shares = trials_of(spec, before)
     top = min(phase.top, searched - shares.get("baseline", 0))
     return (top + 1) * phase.seeds, {"winners": top * phase.seeds, "baseline": phase.seeds}
+
+
+def evolve_shares(spec: SweepSpec, phase: Evolve) -> dict[str, int]:
+    """Members by role: the best of a search before it, up to half of them; where it has fewer, more from Sobol."""
+    before = spec.phases[: spec.phases.index(phase)]
+    best = phase.population // 2 if any(isinstance(found, SearchPhase) for found in before) else 0
+    return {"baseline": 1, "best": best, "sobol": phase.population - 1 - best}
 
 
 def old_space_trials(phase: Refine) -> int:
@@ -248,7 +272,7 @@ def confirm_epochs(spec: SweepSpec, phase: Confirm) -> int:
     return next(p.epochs for p in reversed(before) if isinstance(p, SearchPhase))
 
 
-def expected_epochs(phase: SearchPhase, trials: int) -> float:
+def expected_epochs(phase: Halving, trials: int) -> float:
     """Epochs in all when each rung lets one trial in `reduction_factor` go on."""
     factor = phase.reduction_factor or 1.0
     whole = trials * phase.unstopped_share
@@ -268,7 +292,8 @@ def cheapest(spec: SweepSpec) -> dict[str, Any]:
 
 
 def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -> None:
-    """Raises SpecError when a batch can be larger than the training rows of the cheapest phase, or a phase wants more
+    """Raises SpecError when a population is to change what its networks or optimizers are made by, a batch can be
+    larger than the training rows of the cheapest phase, or a phase wants more
     classes than there are.
 
     `footprint` is of the baseline at the data fraction `fraction`, the smallest of the plan.
@@ -280,6 +305,14 @@ def check_rows(spec: SweepSpec, footprint: Mapping[str, Any], fraction: float) -
                 f"phases[{number}].classes",
                 f"{wanted} classes of the {available} that the training rows have",
                 f"Give {available} at most, or leave it out: all.",
+            )  # fmt: skip
+        changed = getattr(phase, "mutations", None) or {}
+        fixed = [name for name in changed if name.rpartition(".")[2] in FIXED] if "train_rows" in footprint else []
+        if fixed:
+            raise SpecError(
+                f"phases[{number}].mutations.{fixed[0]}",
+                "cannot change while a network is trained: a donor's optimizer state would not fit",
+                "Leave it out; each member keeps its donor's.",
             )  # fmt: skip
     if "batch_size" not in spec.space or not footprint.get("train_rows"):
         return

@@ -6,7 +6,7 @@ How trials and schedulers are taken up again stands where they live: events.Even
 from __future__ import annotations
 
 from sweeps.errors import UsageError
-from sweeps.spec import Grid, SearchPhase, SweepSpec
+from sweeps.spec import Evolve, Grid, SearchPhase, SweepSpec
 
 MAY_CHANGE = frozenset(
     {"budget", "resources", "tracking", "keep_checkpoints", "checkpoint_every", "report_every", "storage"}
@@ -15,13 +15,17 @@ MAY_CHANGE = frozenset(
 
 
 def extended(spec: SweepSpec, trials: int) -> SweepSpec:
-    """The spec with so many more trials in its last search phase. Raises UsageError when that is a grid."""
+    """The spec with so many more trials in its last search phase. Raises UsageError for a grid or a population."""
     if trials < 1:
         raise UsageError(f"trials: {trials} is below 1. Give the number of trials to add.")
     at = max(i for i, phase in enumerate(spec.phases) if isinstance(phase, SearchPhase))
     last = spec.phases[at]
     if isinstance(last, Grid):
         raise UsageError("the last search was a grid, which is whole. Add a refine phase to the spec, and run anew.")
+    if isinstance(last, Evolve):
+        raise UsageError(
+            "the last search was a population, whose members evolve together. Run a new sweep with a larger population."
+        )
     more = last.model_copy(update={"trials": last.trials + trials})  # type: ignore[union-attr]
     return spec.model_copy(update={"phases": (*spec.phases[:at], more, *spec.phases[at + 1 :])})
 
@@ -33,7 +37,7 @@ def accepted(before: SweepSpec, after: SweepSpec) -> SweepSpec:
     differs in what the results so far rest on.
     """
     last = max(i for i, phase in enumerate(before.phases) if isinstance(phase, SearchPhase))
-    if len(after.phases) == len(before.phases) and not isinstance(before.phases[last], Grid):
+    if len(after.phases) == len(before.phases) and not isinstance(before.phases[last], Grid | Evolve):
         grown = after.phases[last].model_copy(update={"trials": before.phases[last].trials})  # type: ignore[union-attr]
         after = after.model_copy(update={"phases": (*after.phases[:last], grown, *after.phases[last + 1 :])})
     old, new = before.document(), after.document()

@@ -11,6 +11,8 @@ from functools import partial
 from sweeps.errors import StorageError
 from sweeps.history import LIVE, Record, TrialHistory
 from sweeps.insight.curves import furthest
+from sweeps.insight.lineage import wanted
+from sweeps.spec import Evolve
 from sweeps.storage import Folder, files, first_words, persistently, remove
 
 MANIFEST = "manifest.json"
@@ -23,6 +25,8 @@ class Keeper:
         self.record, self.folder = record, record.history.folder
         self._held: dict[str, TrialHistory] = {}
         """Ended trials that may have a checkpoint: few, so that each end costs the same however long the sweep."""
+        self._aside: set[str] = set()
+        """Checkpoints that only another member of their population may still load."""
         self._refused, self._told = "", False
 
     def clean(self) -> None:
@@ -33,7 +37,9 @@ class Keeper:
         self._held = {trial.trial: trial for trial in self.record.history.trials.values() if trial.status not in LIVE}
         live = [trial for trial in self.record.history.trials.values() if trial.status in LIVE]
         self._held = {trial.trial: trial for trial in self._needed()}
-        named = {trial.checkpoint for trial in [*live, *self._held.values()]}
+        own = {trial.checkpoint for trial in [*live, *self._held.values()]}
+        named = own | self._wanted()
+        self._aside = {pointer for pointer in named - own if pointer}
         try:
             found = persistently(lambda: files(self.folder / "checkpoints"), self.folder)
         except OSError as error:
@@ -47,7 +53,8 @@ class Keeper:
         """Remove the checkpoint before a trial's newest; called after each report."""
         named = [epoch.checkpoint for epoch in trial.epochs[-1:] if epoch.checkpoint]
         if named and (before := next((e.checkpoint for e in trial.epochs[-2::-1] if e.checkpoint), None)):
-            self._remove(before)
+            self._aside.add(before)
+        self._let_go()
 
     def ended(self, trial: TrialHistory | None = None) -> None:
         """Remove what is not needed now that a trial has ended, or a verdict was found."""
@@ -58,8 +65,9 @@ class Keeper:
         needed = {trial.trial: trial for trial in self._needed()}
         for held in self._held.values():
             if held.trial not in needed and held.checkpoint:
-                self._remove(held.checkpoint)
+                self._aside.add(held.checkpoint)
         self._held = needed
+        self._let_go()
         self._tell()
 
     def _needed(self) -> list[TrialHistory]:
@@ -79,6 +87,20 @@ class Keeper:
             return place < spec.keep_checkpoints or trial is incumbent or trial.trial == winner or unread
 
         return [trial for place, trial in enumerate(usable) if stays(place, trial)]
+
+    def _wanted(self) -> set[str]:
+        """The checkpoints of populations that a member may still load."""
+        history = self.record.history
+        assert history.spec is not None
+        phases = [phase for phase in history.spec.phases if isinstance(phase, Evolve)]
+        return set().union(*(wanted(history, phase) for phase in phases))
+
+    def _let_go(self) -> None:
+        """Remove what was set aside and no member may load any more."""
+        stays = self._aside & self._wanted() if self._aside else set()
+        for pointer in sorted(self._aside - stays):
+            self._remove(pointer)
+        self._aside = stays
 
     def _remove(self, pointer: str) -> None:
         self.record.journal.once_stored(partial(self._drop, self.folder / pointer))

@@ -142,13 +142,19 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
         """Those of the live ones that hold no slot."""
         self.roles: dict[str, str] = {}
         self.again: deque[Order] = deque()
+        self.turn: Callable[[], str | None] = self.in_order
+        """Whose turn is next: a trial of `again` by name, empty for a new one, None for none."""
 
     def suggest(self, trial_id: str) -> Any:
         if len(self.live - self.paused) >= self.limit():
             return None
-        if self.again:
-            order = self.again.popleft()
-        elif self.number < self.count:
+        turn = self.turn()
+        if turn is None:
+            return None if self.live else Searcher.FINISHED  # a live trial may still come back to be tried again
+        if turn:
+            order = next(order for order in self.again if order.trial == turn)
+            self.again.remove(order)
+        else:
             proposal = self.propose(self.number)
             order = Order(
                 trial=f"{self.phase}-{self.number:03d}",
@@ -159,11 +165,13 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
             )
             self.roles[order.trial] = proposal.role
             self.number += 1
-        else:
-            return None if self.live else Searcher.FINISHED  # a live trial may still come back to be tried again
         self.live.add(trial_id)
         self.begin(order, self.roles[order.trial])
         return {**self.common, "order": asdict(order)}
+
+    def in_order(self) -> str | None:
+        """The turn of those that are to be tried again, then of the new ones."""
+        return self.again[0].trial if self.again else "" if self.number < self.count else None
 
     def resume(self, roles: Mapping[str, str]) -> None:
         """Go on after the trials of these names, in order, which an earlier driver handed out in these roles."""

@@ -27,7 +27,7 @@ from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import best_trial
 from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
-from sweeps.phases import confirm, explore, grid, preflight, refine
+from sweeps.phases import confirm, evolve, explore, grid, preflight, refine
 from sweeps.plan import (
     UNKNOWN,
     baseline_of,
@@ -59,6 +59,7 @@ RUN: Mapping[str, Any] = {
     "explore": explore.run,
     "refine": refine.run,
     "grid": grid.run,
+    "evolve": evolve.run,
     "confirm": confirm.run,
 }
 FIRST_TRIALS = 4

@@ -19,10 +19,11 @@ from sweeps.engine import Engine
 from sweeps.errors import SweepFailed, SweepsError
 from sweeps.events import Events
 from sweeps.lease import LONGEST_EPOCHS, Lease
+from sweeps.population import Explore, Population
 from sweeps.schedule import rebuild, scheduler
 from sweeps.search import PhaseSearcher, Proposer, Scratch
 from sweeps.slots import INTERRUPTED_S, Order
-from sweeps.spec import rungs
+from sweeps.spec import Evolve, rungs
 
 FIRST_DEADLINE_S = 1800.0
 """For the first epoch after a start, which may load data and compile."""
@@ -44,20 +45,23 @@ def run_phase(
     min_epochs: int = 1,
     reduction_factor: float | None = None,
     unstopped_share: float = 0.0,
+    evolve: tuple[Evolve, Explore] | None = None,
 ) -> None:
     """Run a phase, whose start the journal has already, until it has `count` trials and each has ended.
 
-    Those that an earlier driver left unfinished go first, each from its newest checkpoint. Raises
+    Those that an earlier driver left unfinished go first, each from its newest checkpoint.
+    With `evolve` they are a population, which that phase and what it does to a donor's config describe. Raises
     SweepFailed when the first trials fail alike, none gives a result, or the metric is not reported.
     """
     earlier = engine.record.history.of_phase(phase)
     events = Events(engine, phase)
     epochs = fidelity["epochs"]
-    stops = rungs(epochs, min_epochs, reduction_factor)
+    stops = evolve[0].judged if evolve else rungs(epochs, min_epochs, reduction_factor)
     every = engine.spec.checkpoint_every
-    saving = {
+    saving: dict[str, Any] = {
         "checkpoints": tuple(sorted({*(range(0, epochs, every) if every else ()), *stops})),  # who is stopped has one
         "checkpoint_s": math.inf if every else CHECKPOINT_S,
+        "judged": evolve[0].judged if evolve else (),
     }
     expected = engine.record.history.plans[-1]["seconds_per_epoch"] or 0.0
     common: dict[str, Any] = {
@@ -69,12 +73,18 @@ def run_phase(
         phase, count, propose, fidelity, common, events.begin, saving, limit=lambda: max(engine.slots, 1)
     )  # with none it waits for one
     events.retry, events.paused = searcher.retry, searcher.paused
-    judge: TrialScheduler = scheduler(
-        engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided, unstopped_share
-    )
-    decided = {(line["trial"], line["epoch"]) for line in engine.record.history.decisions}
-    rebuild(judge, earlier, engine.spec.metric, decided)
     searcher.resume({trial.trial: trial.role for trial in earlier})
+    judge: TrialScheduler
+    if evolve:
+        judge = events.population = Population(engine.record.history, *evolve, events.decided)
+        judge.rebuild(engine.spec.metric)
+        judge.room = searcher.limit
+        judge.others = lambda: (searcher.again, searcher.number < searcher.count)
+        searcher.turn = judge.turn
+    else:
+        judge = scheduler(engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided, unstopped_share)
+        decided = {(line["trial"], line["epoch"]) for line in engine.record.history.decisions}
+        rebuild(judge, earlier, engine.spec.metric, decided)
     for trial in earlier:
         events.settle(trial, saving)
     common["leases"] = (phase, min(engine.slots, count - searcher.number + len(searcher.again)))

@@ -88,6 +88,22 @@ def exhaust() -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+def annealed(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial that a high rate brings down fast and keeps up: its loss tends to a tenth of the rate."""
+    state = session.state or {"epoch": 0, "loss": 1.0}
+    done, loss = state["epoch"], state["loss"]
+    session.checkpoint_with(lambda: {"epoch": done, "loss": loss})
+    print(f"begins at epoch {done} with loss {loss}")
+    for epoch in range(done + 1, session.fidelity.epochs + 1):
+        time.sleep(config.get("seconds", 0.0))
+        if epoch == 2:
+            misbehave(config)
+        loss += config["lr"] * (0.1 * config["lr"] - loss)
+        done = epoch
+        broken = config.get("behaviour") == "nan" and epoch == 2
+        yield Report(epoch, {"val/loss": math.nan if broken else loss, "val/lr": config["lr"]})
+
+
 def without_checkpoints(config: dict[str, Any], session: Session) -> Iterator[Report]:
     """A trial that never says how to save it."""
     for epoch in range(1, session.fidelity.epochs + 1):

@@ -112,8 +112,9 @@ def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:
     ranking = rank(rivals, spec.metric, spec.mode, enough=count)
     chosen: dict[str, Config] = {}
     for trial in ranking.trials:
-        if trial.config not in chosen.values() and len(chosen) < count:
-            chosen[trial.trial] = trial.config
+        config = trial.config_at(ranking.epoch)
+        if config not in chosen.values() and len(chosen) < count:
+            chosen[trial.trial] = config
     return chosen
 
 

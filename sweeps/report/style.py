@@ -23,10 +23,16 @@ TRIAL_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00
 """Okabe and Ito's palette; purple and brown stand in for its yellow, unreadable on white, and its black."""
 BASELINE_COLOURS = ("#000000", "#666666", "#A0A0A0")
 """Greys, one a seed: what things are measured against is told from what is being judged at a glance."""
-PHASE_COLOURS = {"explore": "#0072B2", "grid": "#009E73", "refine": "#D55E00", "confirm": "#7A3E9D"}
+PHASE_COLOURS = {
+    "explore": "#0072B2",
+    "grid": "#009E73",
+    "refine": "#D55E00",
+    "evolve": "#CC79A7",
+    "confirm": "#7A3E9D",
+}
 SPARE_COLOURS = ("#56B4E9", "#000000", "#8C8C8C", "#E69F00")
 """For a second phase of a kind."""
-MARKERS = {"explore": "o", "grid": "^", "refine": "s", "confirm": "D"}
+MARKERS = {"explore": "o", "grid": "^", "refine": "s", "evolve": "v", "confirm": "D"}
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 10.5,

@@ -64,6 +64,8 @@ class Pool:
         self.ending: set[asyncio.Future[None]] = set()
         """The ends of slots that were lost."""
         self.changed = asyncio.Condition()
+        self.verdicts: dict[str, tuple[int, Order | None]] = {}
+        """The newest of each holder: after which epoch, and what it is to train instead, if anything."""
         self.leases: dict[str, int] = {}
         """The number of each holder's lease, those before it are refused."""
         self.calls = 0
@@ -126,6 +128,18 @@ class Pool:
             self.changed.notify_all()
             await self.changed.wait_for(lambda: self.present[phase] >= leases)
 
+    async def post(self, holder: str, epoch: int, order: Order | None) -> None:
+        """The driver's verdict after an epoch: go on, or train another order from now on."""
+        async with self.changed:
+            self.verdicts[holder] = epoch, order
+            self.changed.notify_all()
+
+    async def verdict(self, holder: str, epoch: int) -> Order | None:
+        """Wait for the verdict after that epoch. It stays until the next one, for a lease that asks again."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.verdicts.get(holder, (0, None))[0] >= epoch)
+            return self.verdicts[holder][1]
+
     async def acquire(self, holder: str, lease: int = 1) -> Any:
         """Lend a free slot, the same again to a holder that has one. Raises NoSlots when all were given up, and
         RuntimeError to a lease of which there is a newer one.
@@ -145,6 +159,7 @@ class Pool:
     async def release(self, holder: str) -> None:
         """Close the trial and free its slot; a slot that does not answer in time is replaced."""
         self.leases[holder] = self.leases.get(holder, 0) + 1  # one that lives on unknown to Ray gets no slot any more
+        self.verdicts.pop(holder, None)
         place = self.held.pop(holder, None)  # at once: a trial that was paused may come back before it is closed
         if place is None:
             return

@@ -44,6 +44,10 @@ class Order:
     """Any other epoch is checkpointed when it ends so long after the newest checkpoint."""
     lease: int = 1
     """Which lease of the attempt this is: one that died for Ray may live on behind a network that is cut."""
+    judged: tuple[int, ...] = ()
+    """Epochs after which the trial goes on only with the driver's verdict; they are checkpointed as well."""
+    instead: tuple[dict[str, Any], str] | None = None
+    """Config and checkpoint of its own, to go on with where `resume`, another trial's, cannot be read."""
     told: int = 0
     """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints but it."""
 

@@ -7,8 +7,11 @@ names the key, the file and the line, and what to write instead.
 from sweeps.spec.document import Budget, Resources, SweepSpec, name_of
 from sweeps.spec.phases import (
     Confirm,
+    Evolve,
     Explore,
     Grid,
+    Halving,
+    Mutation,
     Phase,
     Preflight,
     Refine,
@@ -21,8 +24,11 @@ from sweeps.spec.reading import read_spec
 __all__ = [
     "Budget",
     "Confirm",
+    "Evolve",
     "Explore",
     "Grid",
+    "Halving",
+    "Mutation",
     "Phase",
     "Preflight",
     "Refine",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -24,7 +25,20 @@ from sweeps.errors import SpecError, in_words
 from sweeps.secrets import holds_secret
 from sweeps.space import Config, Space
 from sweeps.space.domains import Range
-from sweeps.spec.phases import Confirm, Explore, Grid, Model, Phase, Preflight, Refine, SearchPhase, phase_name
+from sweeps.spec.phases import (
+    Confirm,
+    Evolve,
+    Explore,
+    Grid,
+    Halving,
+    Model,
+    Mutation,
+    Phase,
+    Preflight,
+    Refine,
+    SearchPhase,
+    phase_name,
+)
 
 
 def name_of(trainable: Any) -> str:
@@ -155,12 +169,14 @@ class SweepSpec(Model):
                 )
             if isinstance(phase, Preflight) and i > 0:
                 raise SpecError(f"phases[{i}]", "preflight comes after another phase", "Put it first.")
-            if isinstance(phase, SearchPhase) and phase.min_epochs > phase.epochs:
+            if isinstance(phase, Halving) and phase.min_epochs > phase.epochs:
                 raise SpecError(
                     f"phases[{i}].min_epochs",
                     f"min_epochs ({phase.min_epochs}) is above epochs ({phase.epochs})",
                     "Lower it, or train longer.",
                 )
+            if isinstance(phase, Evolve):
+                self._can_evolve(f"phases[{i}]", phase)
         if self.resources.gpus_per_worker == "auto" and not isinstance(self.phases[0], Preflight):
             mend = "Put {kind: preflight} before the other phases, or write a number."
             raise SpecError("resources.gpus_per_worker", "auto is measured by preflight, which the phases lack", mend)
@@ -187,8 +203,36 @@ class SweepSpec(Model):
                 raise SpecError(f"baseline.{parameter}", "not a parameter of the space", mend)
         return self
 
+    def _can_evolve(self, path: str, phase: Evolve) -> None:
+        """Raises SpecError for a population in which nobody could ever take over from another."""
+        if phase.interval >= phase.epochs:
+            raise SpecError(
+                f"{path}.interval",
+                f"interval ({phase.interval}) is not below epochs ({phase.epochs}), so nothing is ever compared",
+                "Lower it, or train longer.",
+            )
+        if phase.population * phase.quantile < 1 - 1e-9:
+            raise SpecError(
+                f"{path}.quantile",
+                f"a share of {phase.quantile:g} of {phase.population} members is less than one",
+                f"Write {math.ceil(100 / phase.population) / 100:g} or more, or raise population.",
+            )
+        for name in phase.mutations or {}:
+            if name not in self.space.searched:
+                known = name in self.space
+                near = difflib.get_close_matches(name, self.space.searched, n=1)
+                raise SpecError(
+                    f"{path}.mutations.{name}",
+                    "is a constant of the space" if known else "not a parameter of the space",
+                    "Give it a range, or leave it out."
+                    if known
+                    else f"Did you mean {near[0]}?"
+                    if near
+                    else f"Known: {', '.join(self.space.searched)}.",
+                )
+
     @property
-    def with_trials(self) -> tuple[Explore | Refine | Grid | Confirm, ...]:
+    def with_trials(self) -> tuple[Explore | Refine | Grid | Evolve | Confirm, ...]:
         """The phases that have trials: all but preflight."""
         return tuple(phase for phase in self.phases if not isinstance(phase, Preflight))
 
@@ -206,7 +250,7 @@ class SweepSpec(Model):
 def readable(error: ValidationError) -> SpecError:
     """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
     first = error.errors()[0]
-    tags = {"preflight", "explore", "refine", "grid", "confirm"}
+    tags = {"preflight", "explore", "refine", "grid", "evolve", "confirm"}
     loc = [part for part in first["loc"] if part not in {*tags, "[key]", "constrained-float"}]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "spec"
     if first["type"] == "extra_forbidden":
@@ -234,6 +278,8 @@ def known_keys(loc: tuple[str | int, ...]) -> list[str]:
         "explore": Explore,
         "refine": Refine,
         "grid": Grid,
+        "evolve": Evolve,
+        "mutations": Mutation,
         "confirm": Confirm,
     }
     for part in reversed(loc[:-1]):

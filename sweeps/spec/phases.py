@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Model(BaseModel):
@@ -14,7 +14,7 @@ class Model(BaseModel):
 
 
 class SearchPhase(Model):
-    """A phase that tries configs under early stopping (ASHA) at one fidelity."""
+    """A phase that tries configs at one fidelity."""
 
     name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
     """How the phase is called in trial ids and reports; its kind, unless two phases share it."""
@@ -25,6 +25,11 @@ class SearchPhase(Model):
     classes: int | None = Field(default=None, ge=2)
     """So many of the classes only, those with most training rows, in validation too; null: all. Values of such a phase
     compare with each other only."""
+
+
+class Halving(SearchPhase):
+    """One under early stopping (ASHA)."""
+
     min_epochs: int = Field(default=1, gt=0)
     """No trial is stopped before this epoch, the first rung (ASHA's grace period)."""
     reduction_factor: float | None = Field(default=3, gt=1)
@@ -34,7 +39,7 @@ class SearchPhase(Model):
     in eight."""
 
 
-class Explore(SearchPhase):
+class Explore(Halving):
     """Wide and cheap: the baseline, then points of a scrambled Sobol sequence over the whole space."""
 
     kind: Literal["explore"]
@@ -43,7 +48,7 @@ class Explore(SearchPhase):
     data_fraction: float = Field(default=0.5, gt=0, le=1)
 
 
-class Refine(SearchPhase):
+class Refine(Halving):
     """Narrow and longer: TPE over the space narrowed on the evidence so far."""
 
     kind: Literal["refine"]
@@ -53,7 +58,7 @@ class Refine(SearchPhase):
     """Share of the trials drawn from the space as it was before, in case the evidence misled."""
 
 
-class Grid(SearchPhase):
+class Grid(Halving):
     """Every combination of evenly spaced values."""
 
     kind: Literal["grid"]
@@ -62,6 +67,39 @@ class Grid(SearchPhase):
     epochs: int = Field(default=3, gt=0)
     reduction_factor: float | None = Field(default=None, gt=1)
     """A grid is read as a whole, so nothing is stopped unless this says so."""
+
+
+class Mutation(Model):
+    """How a parameter of a population changes when a member takes over another's state."""
+
+    factors: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=1)]] = (0.8, 1.25)
+    """A number is multiplied by one of them, on its domain's own scale; a listed value gives way to its neighbour."""
+    resample: float = Field(default=0.25, ge=0, le=1)
+    """Probability of a value drawn anew from the domain instead."""
+
+
+class Evolve(SearchPhase):
+    """A population trained side by side (PBT): every few epochs the worst take over the weights of the best, with
+    hyperparameters a little changed, so that what is found is a schedule of them."""
+
+    kind: Literal["evolve"]
+    population: int = Field(default=8, ge=2)
+    """Members: the baseline, the best of the search before, points of a Sobol sequence."""
+    epochs: int = Field(default=27, gt=0)
+    interval: int = Field(default=3, gt=0)
+    """Epochs between two comparisons; a member is compared with those that came to the same epoch before it."""
+    quantile: float = Field(default=0.25, gt=0, le=0.5)
+    """One among the worst of this share takes over from one among the best of this share."""
+    mutations: dict[str, Annotated[Mutation, BeforeValidator(lambda given: {} if given is None else given)]] | None = (
+        Field(default=None, min_length=1)
+    )
+    """The parameters that may change, and how; nothing after a name: the defaults. null: all that are searched, of the
+    platform's loop only those that it reads itself and that leave the network and its optimizer what they are."""
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """The epochs at which members are compared; not the last, after which there is nothing to train."""
+        return tuple(range(self.interval, self.epochs, self.interval))
 
 
 class Confirm(Model):
@@ -88,7 +126,7 @@ class Preflight(Model):
     """Checks that may fail, each with the reason; it stands in the report."""
 
 
-Phase = Annotated[Preflight | Explore | Refine | Grid | Confirm, Field(discriminator="kind")]
+Phase = Annotated[Preflight | Explore | Refine | Grid | Evolve | Confirm, Field(discriminator="kind")]
 
 
 def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[float]:

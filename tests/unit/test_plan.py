@@ -68,6 +68,24 @@ def test_every_count_of_the_usual_phases():
     }  # fmt: skip
 
 
+def test_a_population_is_whole_and_begins_with_the_best_of_the_search_before_it():
+    evolve = {"kind": "evolve", "population": 9, "epochs": 20}
+    alone = make_plan(spec_of(phases=[evolve]), 4).phases[0]
+    assert (alone.trials, alone.epochs, alone.most_epochs, alone.expected_epochs) == (9, 20, 180, 180)
+    assert alone.shares == {"baseline": 1, "best": 0, "sobol": 8}
+    after = make_plan(spec_of(phases=[{"kind": "explore"}, evolve, {"kind": "confirm"}]), 4).phases
+    assert after[1].shares == {"baseline": 1, "best": 4, "sobol": 4}
+    assert after[2].epochs == 20, "as long as the population's members"
+
+
+def test_a_network_s_optimizer_does_not_change_while_it_is_trained():
+    phase = {"kind": "evolve", "mutations": {"lr": None, "optimizer": None}}
+    given = spec_of(phases=[phase], space={"lr": {"log": [1e-4, 1e-1]}, "optimizer": ["sgd", "adam"]})
+    with pytest.raises(SpecError, match=r"mutations.optimizer: cannot change while a network is trained"):
+        check_rows(given, {"train_rows": 100}, 1.0)
+    check_rows(given, {}, 1.0)  # a loop of the user's own knows what it does
+
+
 def test_a_grid_has_every_combination():
     space = {**SPACE, "norm": ["batch", "group"], "group.size": {"int": [1, 3]}, "depth": 2}
     phase = planned(spec_of(space=space, phases=[{"kind": "grid", "points": 3, "epochs": 2}]))["grid"]

@@ -180,6 +180,8 @@ def test_the_searcher_hands_out_every_trial_once_in_order_and_says_so():
             "checkpoints": (1.0, 2),
             "checkpoint_s": math.inf,
             "lease": 1,
+            "judged": (),
+            "instead": None,
             "told": 0,
         },
     }

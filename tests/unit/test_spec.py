@@ -168,7 +168,7 @@ BAD = {
         "or_zero?",
     ),
     "unknown kind": (changed("kind: refine", "kind: refin"), "phases[1].kind", 14, "no kind", "Did you mean refine?"),
-    "no kind": (changed("kind: refine, ", ""), "phases[1].kind", 14, "no kind of phase", "one of confirm, explore"),
+    "no kind": (changed("kind: refine, ", ""), "phases[1].kind", 14, "no kind of phase", "one of confirm, evolve"),
     "wrong type": (changed("seed: 7", "seed: seven"), "seed", 19, "'seven' is not a whole number", "Write a whole"),
     "wrong type in a phase": (changed("trials: 12", "trials: some"), "phases[0].trials", 13, "is not a whole", "Write"),
     "a fraction": (changed("trials: 12", "trials: 2.5"), "phases[0].trials", 13, "2.5 is not a whole", "Write a whole"),
@@ -210,6 +210,22 @@ BAD = {
                          "phases[0].skip.gradient", 12, "is not 'initial_loss'", "Did you mean gradients?"),
     "no reason": (changed("- kind: explore", "- {kind: preflight, skip: {gradients: ''}}\n  - kind: explore"),
                   "phases[0].skip.gradients", 12, "is empty", "Write"),
+    "never compared": (changed("- kind: explore", "- {kind: evolve, interval: 27}\n  - kind: explore"),
+                       "phases[0].interval", 12,
+                       "interval (27) is not below epochs", "Lower it"),
+    "less than one": (changed("- kind: explore", "- {kind: evolve, population: 6, quantile: 0.1}\n  - kind: explore"),
+                      "phases[0].quantile", 12, "of 6 members is less than one", "Write 0.17"),
+    "more than half": (changed("- kind: explore", "- {kind: evolve, quantile: 0.6}\n  - kind: explore"),
+                       "phases[0].quantile", 12, "0.6 is above 0.5", "Lower"),
+    "a mutation of nothing": (
+        changed("- kind: explore", "- {kind: evolve, mutations: {lr: , width: }}\n  - kind: explore"),
+        "phases[0].mutations.width", 12, "not a parameter of the space", "Known: lr"),
+    "a factor below 1 twice": (
+        changed("- kind: explore", "- {kind: evolve, mutations: {lr: {factors: [0.5, 0.9]}}}\n  - kind: explore"),
+        "phases[0].mutations.lr.factors[1]", 12, "0.9 is not above 1", "Raise"),
+    "an unknown mutation": (
+        changed("- kind: explore", "- {kind: evolve, mutations: {lr: {resampl: 0.5}}}\n  - kind: explore"),
+        "phases[0].mutations.lr.resampl", 12, "unknown key", "resample?"),
     "no phases": (GOOD[: GOOD.index("phases:")] + "phases: []\n", "phases", 11, "too few values", "at least 1"),
     "stopped after the end": (
         changed("trials: 12", "min_epochs: 30"),
@@ -302,3 +318,14 @@ def test_python_gets_the_same_error_without_a_file():
 def test_what_is_no_spec_at_all_is_told(raw):
     with pytest.raises(SpecError, match="not a mapping"):
         SweepSpec.model_validate(raw)
+
+
+def test_a_mutation_may_be_named_alone():
+    phase = {"kind": "evolve", "epochs": 10, "mutations": {"lr": None, "momentum": {"resample": 0.5}}}
+    space = {"lr": {"log": [1e-4, 1e-1]}, "momentum": {"float": [0, 1]}}
+    spec = SweepSpec.model_validate({"trainable": "a:b", "space": space, "phases": [phase]})
+    (evolve,) = spec.phases
+    assert evolve.mutations["lr"].factors == (0.8, 1.25)
+    assert evolve.mutations["momentum"].resample == 0.5
+    assert evolve.judged == (3, 6, 9)
+    assert SweepSpec.model_validate(spec.document()) == spec

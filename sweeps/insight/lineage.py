@@ -1,0 +1,67 @@
+"""A population's members side by side, as the journal has them: who came to an epoch with what, who may still give.
+
+Stands between History and everything about the phase `evolve`: its scheduler takes the earlier arrivals here, the
+keeper which checkpoints a member may still load.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sweeps.history import LIVE, History, TrialHistory
+from sweeps.spec import Evolve, phase_name
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A member came to an epoch at which the population is compared."""
+
+    trial: str
+    value: float
+    checkpoint: str | None
+
+
+def arrivals(history: History, phase: Evolve, epoch: int) -> list[Arrival]:
+    """Who came to an epoch with a finite value, in the order in which they came."""
+    spec = history.spec
+    assert spec is not None
+    found = [
+        (report.at, trial.trial, report)
+        for trial in history.of_phase(phase_name(phase))
+        for report in trial.epochs
+        if report.epoch == epoch and math.isfinite(report.metrics.get(spec.metric, math.nan))
+    ]
+    found.sort(key=lambda arrival: arrival[:2])
+    return [Arrival(name, report.metrics[spec.metric], report.checkpoint) for _, name, report in found]
+
+
+def last_judged(phase: Evolve, trial: TrialHistory) -> int:
+    """The newest epoch at which a member was compared; 0 before the first."""
+    return max((epoch for epoch in phase.judged if epoch <= trial.told), default=0)
+
+
+def most_donors(phase: Evolve) -> int:
+    """So many of the best at an epoch are among its upper quantile at most."""
+    return math.ceil(phase.population * phase.quantile - 1e-9)
+
+
+def wanted(history: History, phase: Evolve) -> set[str]:
+    """The checkpoints that a member may still load: its own lineage's, and the donors' of the epochs to come."""
+    spec, name = history.spec, phase_name(phase)
+    assert spec is not None
+    opened = history.phases.get(name)
+    if opened is None or opened.status == "FINISHED":
+        return set()
+    members = history.of_phase(name)
+    live = [trial for trial in members if trial.status in LIVE]
+    found = {trial.resume for trial in live}
+    unborn = len(members) < phase.population
+    if live or unborn:
+        behind = 0 if unborn else min(last_judged(phase, trial) for trial in live)
+        sign = 1 if spec.mode == "min" else -1
+        for epoch in phase.judged:
+            if epoch >= behind:
+                ranked = sorted(arrivals(history, phase, epoch), key=lambda arrival: sign * arrival.value)
+                found |= {arrival.checkpoint for arrival in ranked[: most_donors(phase)]}
+    return {pointer for pointer in found if pointer}

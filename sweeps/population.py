@@ -1,0 +1,271 @@
+"""The scheduler of a population: who takes over from whom. On Ray Tune's PopulationBasedTraining, without its pauses.
+
+Three things are other than in Ray's. Members are compared at the same epoch only, each with those that came there
+before it, so that nobody waits and a donor's checkpoint is of the member's own epoch. What is drawn comes from (seed,
+member, epoch), so that every choice follows from the journal so far. And an exploit is told, not carried out here: the
+driver sends the donor's checkpoint to the member's own slot (`sweeps.events`), where Ray would pause and requeue it.
+
+With more members than slots they take turns: at an epoch where it was compared, a member makes room for one that is
+behind it, or equally far and better, so that the worst come last and see most of the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import ray
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+
+from sweeps.errors import PlanError
+from sweeps.history import LIVE, History, TrialHistory
+from sweeps.insight.lineage import Arrival, arrivals, last_judged, most_donors
+from sweeps.schedule import Decided
+from sweeps.search import Scratch
+from sweeps.slots import Order, non_finite
+from sweeps.space import Config
+from sweeps.spec import Evolve, phase_name
+
+EXPLOIT = "EXPLOIT"
+RELIED_ON = ("_quantiles", "_checkpoint_or_exploit", "_save_trial_state")
+"""Methods of Ray's class that are overridden or called here, and that it does not promise to keep."""
+MENDED = ("non_finite", "memory")
+"""Failures that end a member's state, not the member: another one's takes its place."""
+REPLACEMENTS = 3
+"""So often, then the member is INFEASIBLE."""
+Explore = Callable[[Config, np.random.Generator], Config]
+"""A donor's config, changed for the member that takes over."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member as Ray's class sees it."""
+
+    trial_id: str
+    status = "RUNNING"
+    experiment_tag = ""
+
+    def is_finished(self) -> bool:
+        """Ray leaves the finished out of its quantiles; ours are of one epoch, to which they came."""
+        return False
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What Ray's class asks of Tune's controller: who waits for a slot."""
+
+    trials: Sequence[Any]
+
+    def get_trials(self) -> Sequence[Any]:
+        """Those that wait and go first."""
+        return self.trials
+
+
+class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
+    """Population-based training over `epoch`, with every decision told and what it rests on."""
+
+    _trial_state: dict[Member, Any]
+
+    def __init__(self, history: History, phase: Evolve, explore: Explore, decided: Decided) -> None:
+        """`decided` is told of each decision; an exploit's has `donor`, `checkpoint`, `before` and `after` besides.
+
+        Raises PlanError on a Ray whose class is not the one that this was written for.
+        """
+        assert history.spec is not None
+        check_ray()
+        super().__init__(
+            time_attr="epoch", metric="value", mode=history.spec.mode, perturbation_interval=phase.interval,
+            quantile_fraction=phase.quantile, custom_explore_fn=dict, require_attrs=False, log_config=False,
+        )  # fmt: skip
+        self.history, self.phase, self.explore, self.decided = history, phase, explore, decided
+        self.seed = history.spec.seed
+        self.enough = math.ceil(1 / phase.quantile - 1e-9)
+        """So many members at an epoch, the judged one among them, have one in each quantile."""
+        self.came: dict[int, dict[Member, float]] = {}
+        """By epoch: who came to it, in that order, and how good each was, the higher the better."""
+        self.newest: dict[str, tuple[int, float]] = {}
+        """Where each member was judged last, and how good it was."""
+        self.judging: tuple[int, float, bool] = (0, math.nan, False)
+        """The report that is judged: its epoch and value, and whether another member's turn is before it."""
+        self.paused: dict[str, Any] = {}
+        """Tune's trial of each member that waits for a slot."""
+        self.at_work: set[str] = set()
+        self.room: Callable[[], int] = lambda: 1
+        """How many members may be at work."""
+        self.others: Callable[[], tuple[Sequence[Order], bool]] = lambda: ((), False)
+        """Orders that wait to be handed out again, and whether there are members that have not begun."""
+
+    def rebuild(self, metric: str) -> None:
+        """Bring a new scheduler to where an earlier driver's stood: who came where, by the journal.
+
+        The journal's newest report of a live member may be one on which that driver did not live to decide.
+        """
+        members = {trial.trial: trial for trial in self.history.of_phase(phase_name(self.phase))}
+        decided = set()
+        for name in members:
+            self.on_trial_add(None, Member(name))
+        for line in self.history.decisions:
+            if line["trial"] in members:
+                decided.add((line["trial"], line["epoch"]))
+                self._arrive(Member(line["trial"]), line["epoch"], self._metric_op * line["value"])
+        for name, trial in members.items():
+            last = trial.epochs[-1] if trial.epochs and trial.status in LIVE else None
+            if last is None or last.done or (name, last.epoch) in decided or non_finite(last.epoch, last.metrics):
+                continue
+            before = trial.epochs[-2].epoch if len(trial.epochs) > 1 else 0
+            if metric in last.metrics and any(before < due <= last.epoch for due in self.phase.judged):
+                result = {"epoch": last.epoch, "value": last.metrics[metric], "judged": True}
+                self.on_trial_result(None, Member(name), result)
+        self.at_work.clear()
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Ray's own refuses every searcher, and draws what a config lacks."""
+        self.at_work.add(member(trial).trial_id)
+        self._trial_state.setdefault(member(trial), SimpleNamespace(last_perturbation_time=0))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        known, epoch = member(trial), result["epoch"]
+        if not result.get("judged") or not math.isfinite(result.get("value", math.nan)):
+            return str(TrialScheduler.CONTINUE)
+        self._trial_state[known].last_perturbation_time = epoch - self.phase.interval  # the order says which are judged
+        self._arrive(known, epoch, self._metric_op * result["value"])
+        self.judging = epoch, result["value"], self._before(known.trial_id)
+        ahead = [SimpleNamespace(status="PENDING")] if self.judging[2] else []
+        action = str(super().on_trial_result(Waiting(ahead), known, result))
+        if action == TrialScheduler.PAUSE:
+            self.at_work.discard(known.trial_id)
+            self.paused[known.trial_id] = trial
+        return action
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self.on_trial_remove(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self.on_trial_remove(tune_controller, trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self.at_work.discard(member(trial).trial_id)
+        self.paused.pop(member(trial).trial_id, None)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The paused member whose turn it is, where there is room for it; Tune starts those that are new to it."""
+        if not self.paused or len(self.at_work) >= self.room() or self.turn() is not None:
+            return None
+        name = min(self.paused, key=self._key)
+        self.at_work.add(name)
+        return self.paused.pop(name)
+
+    def turn(self) -> str | None:
+        """Whose turn is next: a member to be handed out again, by name; empty for one that has not begun; None for a
+        paused one, or where nobody waits."""
+        again, more = self.others()
+        waiting: list[tuple[tuple[int, float], str | None]] = [(self._key(order.trial), order.trial) for order in again]
+        waiting += [(NOT_BEGUN, "")] * more
+        waiting += [(self._key(name), None) for name in self.paused]
+        return min(waiting, key=lambda found: found[0])[1] if waiting else None
+
+    def _key(self, name: str) -> tuple[int, float]:
+        """The smaller, the earlier its turn: the least advanced first, of equals the better."""
+        epoch, score = self.newest.get(name, (0, 0.0))
+        return epoch, -score
+
+    def _before(self, name: str) -> bool:
+        """Whether someone waits whose turn is before this member's."""
+        again, more = self.others()
+        mine = self._key(name)
+        return any(self._key(other) < mine for other in [*(o.trial for o in again), *self.paused]) or more
+
+    def _arrive(self, known: Member, epoch: int, score: float) -> None:
+        self.came.setdefault(epoch, {})[known] = score
+        self.newest[known.trial_id] = epoch, score
+
+    def _save_trial_state(self, state: Any, time: int, result: dict[str, Any], trial: Any) -> None:
+        """Nothing: see `_arrive`."""
+
+    def _quantiles(self) -> tuple[list[Member], list[Member]]:
+        """Ray's lower and upper quantile of those that came to the epoch that is judged; empty while they are few."""
+        came = self.came[self.judging[0]]
+        if len(came) < self.enough:
+            return [], []
+        everything = self._trial_state
+        self._trial_state = {known: SimpleNamespace(last_score=score) for known, score in came.items()}
+        try:
+            lower, upper = super()._quantiles()
+        finally:
+            self._trial_state = everything
+        return lower, upper
+
+    def _checkpoint_or_exploit(
+        self, trial: Member, tune_controller: Any, upper_quantile: list[Member], lower_quantile: list[Member]
+    ) -> None:
+        """Tell what is decided; every checkpoint was written before its report was told."""
+        epoch, value, paused = self.judging
+        cutoff = self.came[epoch][lower_quantile[-1]] * self._metric_op if lower_quantile else None
+        told = {"epoch": epoch, "rung": float(epoch), "value": value, "cutoff": cutoff}
+        waits = {"paused": True} if paused else {}
+        found = self._exploited(trial.trial_id, epoch, upper_quantile) if trial in lower_quantile else {}
+        decision = EXPLOIT if found else str(TrialScheduler.CONTINUE)
+        self.decided(trial.trial_id, {**told, "decision": decision, **waits, **found})
+
+    def _exploited(self, name: str, epoch: int, upper: Sequence[Member]) -> dict[str, Any]:
+        """What an exploit at this epoch is: a donor of the upper quantile, and the config to go on with."""
+        saved = {arrival.trial: arrival.checkpoint for arrival in arrivals(self.history, self.phase, epoch)}
+        donors = [donor.trial_id for donor in upper if saved.get(donor.trial_id)]
+        if not donors:
+            return {}
+        rng = self.draw(name, epoch)
+        donor = donors[int(rng.integers(len(donors)))]
+        after = self.explore(self.history.trials[donor].config_at(epoch), rng)
+        before = self.history.trials[name].config
+        return {"donor": donor, "checkpoint": saved[donor], "before": before, "after": after, "cause": ""}
+
+    def replacement(self, trial: TrialHistory, cause: str) -> dict[str, Any] | None:
+        """What takes the place of a member that became non-finite or ran out of memory: a copy of a good one as it was
+        when this one was last compared, else one that begins anew with a good one's config. None when it happened too
+        often, or at the very end.
+        """
+        if sum(e.cause in MENDED for e in trial.exploits) >= REPLACEMENTS or trial.told >= self.phase.epochs:
+            return None
+        rng = self.draw(trial.trial, trial.told, trial.attempt)
+        epoch = last_judged(self.phase, trial)
+        good = [found for found in self._best(epoch, trial) if found.checkpoint][: most_donors(self.phase)]
+        found: dict[str, Any] = {"epoch": trial.told, "before": trial.config, "cause": cause}
+        if good:
+            donor = good[int(rng.integers(len(good)))]
+            config = self.history.trials[donor.trial].config_at(epoch)
+            return {**found, "donor": donor.trial, "checkpoint": donor.checkpoint, "after": self.explore(config, rng)}
+        told = (self._best(epoch, trial) for epoch in range(max(trial.told, 1), 0, -1))
+        like = next((self.history.trials[best[0].trial].config_at(1) for best in told if best), trial.config)
+        return {**found, "donor": "", "checkpoint": None, "after": self.explore(like, rng)}
+
+    def _best(self, epoch: int, but: TrialHistory) -> list[Arrival]:
+        """The other members that came to an epoch, best first."""
+        came = [found for found in arrivals(self.history, self.phase, epoch) if found.trial != but.trial]
+        return sorted(came, key=lambda found: -self._metric_op * found.value)
+
+    def draw(self, name: str, epoch: int, attempt: int = 0) -> np.random.Generator:
+        """What is drawn for a member at an epoch comes from here; `attempt` tells replacements apart."""
+        return np.random.default_rng((self.seed, int(name.rpartition("-")[2]), epoch, attempt))
+
+
+NOT_BEGUN = (0, math.inf)
+"""The turn of a member that has not begun: after those that were interrupted before they were judged."""
+
+
+def member(trial: Any) -> Member:
+    """Our identity of a Tune trial."""
+    return trial if isinstance(trial, Member) else Member(trial.config["order"]["trial"])
+
+
+def check_ray() -> None:
+    """Raises PlanError where Ray's class lacks what ours relies on."""
+    lacking = [name for name in RELIED_ON if not hasattr(PopulationBasedTraining, name)]
+    if lacking:
+        raise PlanError(
+            f"evolve: PopulationBasedTraining of ray {ray.__version__} has no {', '.join(lacking)} any more.\n"
+            "  Install the ray that constraints.txt names."
+        )

@@ -1,0 +1,342 @@
+"""A population in virtual time: who takes over from whom, by the rule written down anew, and the same after a kill."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+
+from sweeps.errors import PlanError
+from sweeps.history import History
+from sweeps.insight.lineage import wanted
+from sweeps.journal import FORMAT
+from sweeps.population import EXPLOIT, REPLACEMENTS, Population, check_ray
+from sweeps.slots import Order
+from sweeps.space import mutate
+from sweeps.spec import Evolve, Mutation, SweepSpec
+
+SPACE = {"lr": {"log": [1e-4, 1.0]}, "batch_size": {"powers_of_two": [16, 128]}}
+
+
+class Herd:
+    """Members whose loss is their configs' doing, in a journal without a file, judged as they come."""
+
+    def __init__(self, seed=0, mode="min", **phase):
+        evolve = {"kind": "evolve", "population": 8, "epochs": 12, "interval": 3, **phase}
+        self.spec = SweepSpec.model_validate(
+            {"trainable": "a:b", "space": SPACE, "metric": "m", "mode": mode, "seed": seed, "phases": [evolve]}
+        )
+        self.phase = self.spec.phases[0]
+        assert isinstance(self.phase, Evolve)
+        self.lines = []
+        self.begin([])
+
+    def begin(self, lines):
+        """A driver begins, with what earlier ones have written."""
+        self.lines, self.history, self.told = [], History(SimpleNamespace(name="herd")), []
+        if not lines:
+            self.write(
+                "sweep", format=FORMAT, name="herd", spec=self.spec.document(), spec_digest="", generation=1, git=None,
+                versions={}, hardware={}, began=0.0, ready=0.0,
+            )  # fmt: skip
+            space = self.spec.space.model_dump(mode="json", by_alias=True)
+            self.write("phase", phase="evolve", phase_kind="evolve", space=space, changes=[], comparison=None, trials=8)
+        for line in lines:
+            self.lines.append(line)
+            self.history.apply(line)
+        how = dict.fromkeys(SPACE, Mutation())
+        self.judge = Population(
+            self.history, self.phase, lambda config, rng: mutate(self.spec.space, config, how, rng), self.decided
+        )
+        self.judge.room = lambda: self.phase.population
+        self.judge.rebuild("m")
+        for name, decision in self.told:
+            self.write_decision(name, decision)
+        self.told.clear()
+
+    def write(self, kind, **fields):
+        line = {"kind": kind, "at": float(len(self.lines)), "sweep": "herd", **fields}
+        self.lines.append(line)
+        self.history.apply(line)
+
+    def decided(self, name, decision):
+        self.told.append((name, decision))
+
+    def write_decision(self, name, decision):
+        kind = "exploit" if "donor" in decision else "decision"
+        self.write(kind, trial=name, **({"attempt": 1} if kind == "exploit" else {}), **decision)
+
+    def join(self, number):
+        """A member begins."""
+        name, rng = f"evolve-{number:03d}", np.random.default_rng((9, number))
+        config = self.spec.space.decode(rng.random(2).tolist())
+        fidelity = {"epochs": self.phase.epochs, "data_fraction": 1.0, "seed": 0}
+        self.write("trial", phase="evolve", trial=name, attempt=1, role="sobol", config=config, fidelity=fidelity)
+        self.judge.on_trial_add(None, tune_trial(name))
+
+    def report(self, name, value=None, checkpoint=True):
+        """The member's next epoch: what the scheduler says, in the order in which the driver does things."""
+        trial = self.history.trials[name]
+        epoch = trial.told + 1
+        if value is None:
+            value = loss(trial.config, epoch)
+        result = {"epoch": epoch, "value": value, "judged": epoch in self.phase.judged}
+        action = self.judge.on_trial_result(None, tune_trial(name), result)
+        self.write(
+            "report", trial=name, attempt=trial.attempt, epoch=epoch, metrics={"m": value}, seconds=1.0, slot=1,
+            checkpoint=f"checkpoints/{name}/{epoch}" if checkpoint and result["judged"] else None,
+        )  # fmt: skip
+        for told in self.told:
+            self.write_decision(*told)
+        self.told.clear()
+        if epoch == self.phase.epochs:
+            self.judge.on_trial_complete(None, tune_trial(name), result)
+            self.write("end", trial=name, status="FINISHED", reason="", seconds=0.0, whole=True)
+        return action
+
+    def lineage(self):
+        """Every exploit of every member, in order."""
+        return {name: trial.exploits for name, trial in self.history.trials.items()}
+
+
+def loss(config, epoch):
+    """The best rate is a lower one from epoch to epoch."""
+    return abs(math.log10(config["lr"]) + 2 + epoch / 40) + config["batch_size"] / 1000
+
+
+def tune_trial(name):
+    """A Tune trial as schedulers see it."""
+    return SimpleNamespace(trial_id=f"tune-{name}", config={"order": {"trial": name}})
+
+
+def order_of_arrival(seed, members, epochs):
+    """Who reports next, all the way."""
+    turns = [f"evolve-{number:03d}" for number in range(members) for _ in range(epochs)]
+    random.Random(seed).shuffle(turns)
+    return turns
+
+
+def evolved(seed=0, **options):
+    """A population that ran to its end without a disturbance."""
+    herd = Herd(seed, **options)
+    for number in range(herd.phase.population):
+        herd.join(number)
+    for name in order_of_arrival(seed, herd.phase.population, herd.phase.epochs):
+        herd.report(name)
+    return herd
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(
+    ("population", "quantile"), [(4, 0.25), (8, 0.25), (8, 0.5), (2, 0.5), (5, 0.3), (13, 0.2), (20, 0.25), (10, 0.1)]
+)
+def test_every_exploit_follows_from_those_that_came_to_the_epoch_before(mode, population, quantile):
+    exploits = 0
+    for seed in range(8):
+        herd = evolved(seed, mode=mode, population=population, quantile=quantile)
+        came = {}
+        for line in herd.lines:
+            if line["kind"] not in ("decision", "exploit"):
+                continue
+            assert line["epoch"] in (3, 6, 9), "not the last, after which there is nothing to train"
+            here = came.setdefault(line["epoch"], {})
+            here[line["trial"]] = line["value"]
+            last_first = reversed(list(here))  # of equals the last to come is the better: nobody copies its like
+            ranked = sorted(last_first, key=here.get, reverse=mode == "max")
+            size = min(math.ceil(len(here) * quantile), len(here) // 2)
+            judged = len(here) >= math.ceil(1 / quantile - 1e-9)
+            worst = ranked[len(ranked) - size :] if judged else []
+            assert line["decision"] == (EXPLOIT if line["trial"] in worst else "CONTINUE")
+            assert (line["cutoff"] is None) == (not judged)
+            if line["kind"] == "decision":
+                continue
+            exploits += 1
+            assert line["donor"] in ranked[:size]
+            assert line["checkpoint"] == f"checkpoints/{line['donor']}/{line['epoch']}", "of the member's own epoch"
+            donor, member = herd.history.trials[line["donor"]], herd.history.trials[line["trial"]]
+            assert line["before"] == member.config_at(line["epoch"])
+            assert line["after"] == member.config_at(line["epoch"] + 1)
+            lr, old = line["after"]["lr"], donor.config_at(line["epoch"])["lr"]
+            assert lr != old
+            assert 1e-4 <= lr <= 1
+        assert {trial.told for trial in herd.history.trials.values()} == {12}
+    assert exploits > 0 or population * quantile == 1, "then only the last to come to an epoch is judged"
+
+
+def test_a_population_gets_better_than_the_same_members_each_on_its_own():
+    def mean(herd):
+        return sum(trial.curve("m")[-1][1] for trial in herd.history.trials.values()) / len(herd.history.trials)
+
+    evolving = standing = 0.0
+    for seed in range(10):
+        alone = Herd(seed, epochs=24)
+        for number in range(8):
+            alone.join(number)
+            for _ in range(24):
+                trial = alone.history.trials[f"evolve-{number:03d}"]
+                epoch = trial.told + 1
+                value = loss(trial.config, epoch)
+                alone.write("report", trial=trial.trial, attempt=1, epoch=epoch, metrics={"m": value}, seconds=1.0,
+                            slot=1, checkpoint=None)  # fmt: skip
+        evolving, standing = evolving + mean(evolved(seed, epochs=24)), standing + mean(alone)
+    assert evolving < 0.7 * standing
+
+
+def test_the_seed_decides_what_is_drawn_and_ray_s_generator_is_left_alone():
+    random.seed(1)
+    before = random.getstate()
+    first = Herd(0)
+    for number in range(8):
+        first.join(number)
+    assert random.getstate() == before
+    assert evolved(0).lineage() == evolved(0).lineage()
+    configs = [[e.after for e in trial.exploits] for trial in evolved(1).history.trials.values()]
+    again = [[e.after for e in trial.exploits] for trial in evolved(2).history.trials.values()]
+    assert configs != again
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_driver_that_is_killed_anywhere_changes_no_choice(seed):
+    undisturbed = evolved(seed, population=6)
+    draw = random.Random(seed)
+    for _ in range(6):
+        cut = draw.randrange(2 + 6, len(undisturbed.lines))
+        herd = Herd(seed, population=6)
+        herd.begin([line for line in undisturbed.lines[:cut] if line["kind"] != "end"])
+        told = dict.fromkeys(herd.history.trials, 0)
+        for name in order_of_arrival(seed, 6, 12):
+            told[name] += 1
+            if told[name] > herd.history.trials[name].told:
+                herd.report(name)
+        assert herd.lineage() == undisturbed.lineage(), f"killed before line {cut}"
+
+
+def test_nothing_is_judged_but_what_the_lease_waits_for():
+    herd = Herd()
+    herd.join(0)
+    judge = herd.judge
+    for result in (
+        {"epoch": 3, "value": 1.0, "judged": False}, {"epoch": 3, "judged": True},
+        {"epoch": 3, "value": math.nan, "judged": True},
+    ):  # fmt: skip
+        assert judge.on_trial_result(None, tune_trial("evolve-000"), result) == TrialScheduler.CONTINUE
+    assert herd.told == []
+
+
+def test_without_a_checkpoint_there_is_no_donor():
+    herd = Herd(population=4)
+    for number in range(4):
+        herd.join(number)
+    for name in [f"evolve-{number:03d}" for number in range(4) for _ in range(3)]:
+        herd.report(name, value=float(name[-1]), checkpoint=False)
+    assert [line["decision"] for line in herd.lines if line["kind"] == "decision"] == ["CONTINUE"] * 4
+
+
+def test_members_take_turns_the_least_advanced_and_of_equals_the_better_first():
+    herd = Herd(population=4)
+    trials = {f"evolve-{n:03d}": tune_trial(f"evolve-{n:03d}") for n in range(4)}
+    herd.judge.room = lambda: 1
+    more = [True]
+    herd.judge.others = lambda: ((), more[0])
+    for name, value in (("evolve-000", 0.3), ("evolve-001", 0.1), ("evolve-002", 0.2)):
+        assert herd.judge.turn() == "", "that of one that has not begun"
+        herd.join(int(name[-1]))
+        assert [herd.report(name, value) for _ in range(3)] == ["CONTINUE", "CONTINUE", "PAUSE"]
+        assert herd.judge.choose_trial_to_run(None) is None, "the new ones are Tune's to start"
+    more[0] = False
+    assert herd.judge.choose_trial_to_run(None).config == trials["evolve-001"].config
+    assert herd.judge.choose_trial_to_run(None) is None, "there is one slot"
+    assert [herd.report("evolve-001", 0.1) for _ in range(3)][-1] == "PAUSE"
+    assert herd.judge.choose_trial_to_run(None).config == trials["evolve-002"].config
+    assert [herd.report("evolve-002", 0.05) for _ in range(3)][-1] == "PAUSE"
+    assert herd.judge.choose_trial_to_run(None).config == trials["evolve-000"].config
+    assert [herd.report("evolve-000", 0.01) for _ in range(3)][-1] == "CONTINUE", "the best of those at its epoch"
+    assert all(line["paused"] for line in herd.lines if line["kind"] == "decision" and line["trial"] != "evolve-000")
+
+
+def test_one_to_be_handed_out_again_has_its_turn_among_the_others():
+    herd = Herd(population=4)
+    herd.judge.newest = {"evolve-000": (3, -0.5), "evolve-001": (3, -0.2), "evolve-002": (6, -0.1)}
+    orders = [Order(f"evolve-{number:03d}", 1, {}, {}) for number in (0, 2)]
+    herd.judge.others = lambda: (orders, False)
+    assert herd.judge.turn() == "evolve-000"
+    herd.judge.paused = {"evolve-001": tune_trial("evolve-001")}
+    assert herd.judge.turn() is None, "a paused one's, which is as far and better"
+    herd.judge.others = lambda: ([*orders, Order("evolve-003", 1, {}, {})], True)
+    assert herd.judge.turn() == "evolve-003", "it was interrupted before it was ever judged"
+
+
+def test_a_member_that_became_infeasible_is_replaced_by_a_copy_of_a_good_one():
+    herd = Herd(population=4, quantile=0.5)
+    for number in range(4):
+        herd.join(number)
+    for number in (0, 1, 2):
+        for _ in range(3):
+            herd.report(f"evolve-{number:03d}", float(number))
+    for _ in range(5):
+        herd.report("evolve-003", 9.0)
+    lost = herd.history.trials["evolve-003"]
+    found = herd.judge.replacement(lost, "non_finite")
+    assert found == herd.judge.replacement(lost, "non_finite"), "a driver that was killed finds the same"
+    assert found["donor"] in ("evolve-000", "evolve-001")
+    assert found["checkpoint"] == f"checkpoints/{found['donor']}/3"
+    assert (found["epoch"], found["before"], found["cause"]) == (5, lost.config, "non_finite")
+    for _ in range(REPLACEMENTS):
+        herd.write("exploit", trial="evolve-003", attempt=1, **herd.judge.replacement(lost, "memory"))
+        assert lost.resume == lost.exploits[-1].checkpoint
+    assert herd.judge.replacement(lost, "memory") is None
+
+
+def test_before_anyone_was_compared_it_begins_anew_with_a_good_one_s_config():
+    herd = Herd(population=4)
+    for number in range(3):
+        herd.join(number)
+    herd.report("evolve-000", 2.0)
+    herd.report("evolve-001", 1.0)
+    found = herd.judge.replacement(herd.history.trials["evolve-002"], "memory")
+    assert (found["donor"], found["checkpoint"], found["epoch"]) == ("", None, 0)
+    like = herd.history.trials["evolve-001"].config
+    assert found["after"] != like
+    assert found["after"]["lr"] == pytest.approx(like["lr"], rel=0.26) or found["after"]["batch_size"] != 1
+
+
+def test_a_donor_is_kept_while_a_member_may_load_it_and_no_longer():
+    herd = Herd(population=4)
+    herd.join(0)
+    herd.join(1)
+    for _ in range(3):
+        herd.report("evolve-000", 1.0)
+    for _ in range(6):
+        herd.report("evolve-001", 2.0)
+    assert wanted(herd.history, herd.phase) == {
+        "checkpoints/evolve-000/3", "checkpoints/evolve-001/6",
+    }, "the best at each epoch, for those that have not begun"  # fmt: skip
+    herd.join(2)
+    herd.join(3)
+    for name in ("evolve-002", "evolve-003"):
+        for _ in range(6):
+            herd.report(name, 3.0)
+    assert "checkpoints/evolve-000/3" in wanted(herd.history, herd.phase), "evolve-000 itself is there"
+    for _ in range(3):
+        herd.report("evolve-000", 4.0)
+    assert not any(pointer.endswith("/3") for pointer in wanted(herd.history, herd.phase))
+    for name in herd.history.trials:
+        for _ in range(6):
+            herd.report(name, 1.0)
+    assert wanted(herd.history, herd.phase) == set()
+
+
+def test_a_ray_whose_class_is_another_is_refused(monkeypatch):
+    check_ray()
+    monkeypatch.delattr(PopulationBasedTraining, "_quantiles")
+    with pytest.raises(PlanError, match=r"has no _quantiles any more\.\n  Install the ray"):
+        check_ray()
+
+
+def test_tune_can_pickle_the_scheduler_and_gets_nothing():
+    assert vars(pickle.loads(pickle.dumps(Herd().judge))) == {}
