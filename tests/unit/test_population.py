@@ -19,6 +19,7 @@ from sweeps.population import EXPLOIT, REPLACEMENTS, Population, check_ray
 from sweeps.slots import Order
 from sweeps.space import mutate
 from sweeps.spec import Evolve, Mutation, SweepSpec
+from sweeps.tracking.runs import hyperparameter_points, trial_record
 
 SPACE = {"lr": {"log": [1e-4, 1.0]}, "batch_size": {"powers_of_two": [16, 128]}}
 
@@ -329,6 +330,24 @@ def test_a_donor_is_kept_while_a_member_may_load_it_and_no_longer():
         for _ in range(6):
             herd.report(name, 1.0)
     assert wanted(herd.history, herd.phase) == set()
+
+
+def test_mlflow_has_the_first_config_as_params_and_what_changes_as_series():
+    herd = evolved(3, population=12, quantile=0.5)
+    trial = next(trial for trial in herd.history.trials.values() if len(trial.exploits) > 1)
+    run = trial_record(herd.history, trial, "")
+    first, last = trial.exploits[0], trial.exploits[-1]
+    assert run.params["lr"] == str(first.before["lr"])
+    assert run.tags["pbt.cloned_from"] == last.donor
+    points = hyperparameter_points(herd.history, trial, 0)
+    rates = {point.step: point.value for point in points if point.key == "hp/lr"}
+    assert [point.step for point in points if point.key == "hp/batch_size"] == list(range(1, 13))
+    assert rates[first.epoch] == first.before["lr"]
+    assert rates[first.epoch + 1] == first.after["lr"]
+    assert rates[12] == trial.config["lr"]
+    assert hyperparameter_points(herd.history, trial, 10) == points[20:]
+    trial.epochs[-1].metrics["hp/lr"] = 0.5  # as the platform's loop reports it, with its schedule
+    assert {point.key for point in hyperparameter_points(herd.history, trial, 11)} == {"hp/batch_size"}
 
 
 def test_a_ray_whose_class_is_another_is_refused(monkeypatch):
