@@ -94,7 +94,7 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         self.paused: dict[str, Any] = {}
         """Tune's trial of each member that waits for a slot."""
         self.at_work: set[str] = set()
-        self.room: Callable[[], int] = lambda: 1
+        self.room: Callable[[], float] = lambda: 1
         """How many members may be at work."""
         self.others: Callable[[], tuple[Sequence[Order], bool]] = lambda: ((), False)
         """Orders that wait to be handed out again, and whether there are members that have not begun."""
@@ -153,11 +153,15 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The paused member whose turn it is, where there is room for it; Tune starts those that are new to it."""
-        if not self.paused or len(self.at_work) >= self.room() or self.turn() is not None:
+        if not self.paused or len(self.at_work) + self.pausing() >= self.room() or self.turn() is not None:
             return None
         name = min(self.paused, key=self._key)
         self.at_work.add(name)
         return self.paused.pop(name)
+
+    def pausing(self) -> int:
+        """How many have made room, but not yet their lease: who starts now would wait for a new one."""
+        return sum(trial.status != "PAUSED" for trial in self.paused.values())
 
     def turn(self) -> str | None:
         """Whose turn is next: a member to be handed out again, by name; empty for one that has not begun; None for a

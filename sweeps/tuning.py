@@ -76,11 +76,11 @@ def run_phase(
     searcher.resume({trial.trial: trial.role for trial in earlier})
     judge: TrialScheduler
     if evolve:
-        judge = events.population = Population(engine.record.history, *evolve, events.decided)
-        judge.rebuild(engine.spec.metric)
-        judge.room = searcher.limit
-        judge.others = lambda: (searcher.again, searcher.number < searcher.count)
-        searcher.turn = judge.turn
+        judge = population = events.population = Population(engine.record.history, *evolve, events.decided)
+        population.rebuild(engine.spec.metric)
+        population.room = searcher.limit
+        population.others = lambda: (searcher.again, searcher.number < searcher.count)
+        searcher.turn, searcher.limit = population.turn, lambda: max(engine.slots, 1) - population.pausing()
     else:
         judge = scheduler(engine.spec.mode, epochs, min_epochs, reduction_factor, events.decided, unstopped_share)
         decided = {(line["trial"], line["epoch"]) for line in engine.record.history.decisions}

@@ -112,7 +112,7 @@ def loss(config, epoch):
 
 def tune_trial(name):
     """A Tune trial as schedulers see it."""
-    return SimpleNamespace(trial_id=f"tune-{name}", config={"order": {"trial": name}})
+    return SimpleNamespace(trial_id=f"tune-{name}", config={"order": {"trial": name}}, status="PAUSED")
 
 
 def order_of_arrival(seed, members, epochs):
