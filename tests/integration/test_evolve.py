@@ -1,0 +1,201 @@
+"""A population on real slots: who takes over has the donor's state and new hyperparameters, and no slot waits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.terminal import of_kind
+from engine import run_toy
+from faults.harness import check_whole, gives_back, strikes
+from sweeps import Sweep, SweepFailed
+from sweeps.events import Events
+from sweeps.storage import files
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+LR = {"log": [1e-2, 1.0]}
+
+
+def evolve(**fields: Any) -> dict[str, Any]:
+    """A phase of few epochs."""
+    return {"kind": "evolve", "population": 4, "epochs": 12, "interval": 2, "quantile": 0.5, **fields}
+
+
+def check_lineage(lines: list[dict[str, Any]], sweep: Sweep) -> list[dict[str, Any]]:
+    """Each member's loss follows from its own and its donors' rates, to the last bit; the exploits."""
+    exploits = of_kind(lines, "exploit")
+    by_member = defaultdict(list)
+    for line in exploits:
+        by_member[line["trial"]].append(line)
+    values = {(line["trial"], line["epoch"]): line["metrics"] for line in of_kind(lines, "report")}
+
+    for (name, epoch), metrics in values.items():
+        taken = [line for line in by_member[name] if line["epoch"] == epoch - 1]
+        before = values[taken[-1]["donor"], epoch - 1]["val/loss"] if taken else 1.0
+        if not taken and epoch > 1:
+            before = values[name, epoch - 1]["val/loss"]
+        rate = metrics["val/lr"]
+        assert rate == sweep.history.trials[name].config_at(epoch)["lr"]
+        if taken:
+            assert rate == taken[-1]["after"]["lr"], "it takes effect with the next epoch"
+        assert metrics["val/loss"] == before + rate * (0.1 * rate - before), (name, epoch)
+    return exploits
+
+
+def working(lines: list[dict[str, Any]], phase: str) -> float:
+    """Wall seconds from each trial's first report to its last, all together."""
+    stamps: dict[str, list[float]] = defaultdict(list)
+    for line in of_kind(lines, "report"):
+        if line["trial"].startswith(phase):
+            stamps[line["trial"]].append(line["at"])
+    return sum(found[-1] - found[0] for found in stamps.values())
+
+
+def test_the_worst_go_on_with_the_state_of_the_best_and_no_slot_waits(tmp_path: Path) -> None:
+    members, epochs, seconds = 3, 9, 1.0
+    with gives_back():
+        sweep = run_toy(
+            tmp_path, "toys:annealed", space={"lr": LR, "seconds": seconds}, baseline={"lr": 0.01, "seconds": seconds},
+            phases=[
+                {"kind": "explore", "trials": members, "epochs": epochs, "reduction_factor": None},
+                evolve(population=members, epochs=epochs),
+            ],
+            resources={"cpus_per_worker": 0.1, "concurrency": members}, checkpoint_every=2,
+        )  # fmt: skip
+    lines = check_whole(sweep, 2 * members)
+    exploits = check_lineage(lines, sweep)
+    assert exploits, "someone took over"
+    assert of_kind(lines, "failure") == []
+    assert {trial.reason for trial in sweep.history.trials.values()} == {"all epochs"}
+    for trial in sweep.history.of_phase("evolve"):
+        assert len({epoch.slot for epoch in trial.epochs}) == 1, "in its own slot all the time"
+    assert working(lines, "explore") >= 0.95 * working(lines, "evolve"), "as busy as without taking over"
+    kept = {path.rpartition("/")[0] for path, _ in files(sweep.folder / "checkpoints")}
+    assert len(kept) == 3, "keep_checkpoints: no donor is left"
+    final = {trial.trial: trial.curve("val/loss")[-1][1] for trial in sweep.history.of_phase("evolve")}
+    assert sweep.best.metrics["val/loss"] == min(final.values())
+    assert sweep.best.config == sweep.history.trials[sweep.best.trial].config_at(epochs)
+
+
+def test_more_members_than_slots_take_turns(tmp_path: Path) -> None:
+    with gives_back():
+        sweep = run_toy(
+            tmp_path, "toys:annealed", space={"lr": LR, "seconds": 0.05}, report_every=0.0,
+            phases=[
+                {"kind": "explore", "trials": 4, "epochs": 2, "reduction_factor": None},
+                evolve(population=5, epochs=6),
+                {"kind": "confirm", "top": 1, "seeds": 2},
+            ],
+            resources={"cpus_per_worker": 0.5, "concurrency": 2}, checkpoint_every=None,
+        )  # fmt: skip
+    lines = check_whole(sweep, 4 + 5 + 4)
+    phase = [line for line in lines if str(line.get("trial", "")).startswith("evolve")]
+    assert check_lineage(phase, sweep), "someone took over"
+    members = sweep.history.of_phase("evolve")
+    assert [trial.role for trial in members] == ["baseline", "best", "best", "sobol", "sobol"]
+    came = [line["trial"] for line in of_kind(phase, "report") if line["epoch"] == 2]
+    gone_on = [line["trial"] for line in of_kind(phase, "report") if line["epoch"] == 3]
+    assert set(came[:4]) | set(gone_on[:1]) <= set(came), "all came to the first interval"
+    first = max(i for i, line in enumerate(phase) if line["kind"] == "report" and line["epoch"] == 1)
+    assert all(line["epoch"] <= 4 for line in phase[:first] if line["kind"] == "report"), "nobody is far ahead"
+    verdict = sweep.verdict
+    assert verdict is not None
+    winner = next(arm for arm in verdict.arms if arm.arm != "baseline")
+    assert winner.config == sweep.history.trials[winner.arm].config, "its final config was confirmed"
+
+
+def test_a_population_without_checkpoints_says_so_at_its_first_interval(tmp_path: Path) -> None:
+    with pytest.raises(SweepFailed, match=r"has no checkpoint after epoch 2.*session\.checkpoint_with"):
+        run_toy(tmp_path, "toys:without_checkpoints", phases=[evolve()], resources={"cpus_per_worker": 0.5})
+
+
+@pytest.mark.parametrize(("behaviour", "failure"), [("nan", "non_finite"), ("memory", "memory")])
+def test_a_member_that_fails_by_its_state_is_replaced(tmp_path: Path, behaviour: str, failure: str) -> None:
+    space = {"lr": LR, "behaviour": {"choice": ["none", behaviour]}}
+    with gives_back():
+        sweep = run_toy(
+            tmp_path, "toys:annealed", space=space, baseline={"lr": 0.1, "behaviour": behaviour}, report_every=0.0,
+            phases=[evolve(mutations={"lr": None})], resources={"cpus_per_worker": 0.5, "concurrency": 2},
+            checkpoint_every=None,
+        )  # fmt: skip
+    check_whole(sweep, 4)
+    members = list(sweep.history.trials.values())
+    replaced = [trial for trial in members if any(e.cause == failure for e in trial.exploits)]
+    assert "evolve-000" in {trial.trial for trial in replaced}
+    for trial in replaced:
+        if trial.status != "FINISHED":
+            continue
+        assert trial.told == 12
+        assert trial.config["behaviour"] == "none", "the config of a good one"
+        assert trial.attempt == 1 + sum(e.cause == failure for e in trial.exploits)
+        assert math.isfinite(trial.curve("val/loss")[-1][1])
+    assert sum(trial.status == "FINISHED" for trial in members) >= 3
+
+
+def test_a_donor_that_cannot_be_read_leaves_the_member_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps.events import Events
+
+    write, torn = Events._write_decision, itertools.count()
+
+    def tear(self: Events, trial: Any) -> None:
+        write(self, trial)
+        if trial.exploits and trial.exploits[-1].donor and next(torn) == 0:
+            (self.engine.folder / trial.exploits[-1].checkpoint / "manifest.json").write_text("{")  # type: ignore[operator]
+
+    monkeypatch.setattr(Events, "_write_decision", tear)
+    sweep = run_toy(
+        tmp_path, "toys:annealed", space={"lr": LR, "seconds": 0.1}, phases=[evolve(population=3)], report_every=0.0,
+        resources={"cpus_per_worker": 0.1, "concurrency": 3}, checkpoint_every=None,
+    )  # fmt: skip
+    assert next(torn) > 0, "there was one to tear"
+    lines = check_whole(sweep, 3)
+    back = [line for line in of_kind(lines, "exploit") if line["cause"] == "donor"]
+    assert len(back) >= 1
+    assert back[0]["donor"] == back[0]["trial"], "it went on with its own"
+    check_lineage(lines, sweep)
+    assert "it goes on with its own state" in of_kind(lines, "failure")[0]["message"]
+
+
+def test_a_slot_that_is_lost_after_it_took_over_goes_on_from_the_donor_s_checkpoint(tmp_path: Path) -> None:
+    def strike(lines: list[dict[str, Any]]) -> bool:
+        for line in of_kind(lines, "exploit"):
+            os.kill(next(r["slot"] for r in of_kind(lines, "report") if r["trial"] == line["trial"]), signal.SIGKILL)
+            return True
+        return False
+
+    with strikes(tmp_path, strike):
+        sweep = run_toy(
+            tmp_path, "toys:annealed", space={"lr": LR, "seconds": 0.5}, phases=[evolve(population=2, epochs=8)],
+            report_every=0.0, resources={"cpus_per_worker": 0.1, "concurrency": 2}, checkpoint_every=None,
+        )  # fmt: skip
+    lines = check_whole(sweep, 2)
+    assert check_lineage(lines, sweep)
+    assert {line["error"] for line in of_kind(lines, "failure")} == {"SlotLost"}
+    assert {trial.status for trial in sweep.history.trials.values()} == {"FINISHED"}
+
+
+def test_members_of_several_workers_take_over_in_step(tmp_path: Path) -> None:
+    space = {"lr": {"log": [1e-3, 1.0]}, "batch_size": {"powers_of_two": [8, 32]}, "schedule": "constant"}
+    with gives_back():
+        sweep = run_toy(
+            tmp_path, "toys:Signs", space=space, phases=[evolve(population=2, epochs=8)], checkpoint_every=None,
+            baseline={"lr": 1e-3, "batch_size": 32, "schedule": "constant"},
+            resources={"workers": 2, "cpus_per_worker": 0.1, "concurrency": 2},
+        )  # fmt: skip
+    lines = check_whole(sweep, 2)
+    assert of_kind(lines, "exploit")
+    assert of_kind(lines, "failure") == []
+    for trial in sweep.history.trials.values():
+        assert [epoch.metrics["hp/lr"] for epoch in trial.epochs] == [
+            trial.config_at(epoch.epoch)["lr"] for epoch in trial.epochs
+        ], "each rate was in the optimizer from the next epoch on"
+        assert len({epoch.slot for epoch in trial.epochs}) == 1
