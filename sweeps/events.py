@@ -134,7 +134,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             if failure["kind"] == "storage":
                 where = f"storage: {self.engine.folder}: {failure['message']}."
                 self.problem = StorageError(f"{where} Free space or mend it, then `sweeps resume`.")
-            if failure["kind"] == "error" and order.attempt < ATTEMPTS:
+            if failure["kind"] == "error" and self._may_try_again(order):
                 again = replace(order, attempt=order.attempt + 1, resume=history.resume, told=history.told)
                 self.retry(again)
             self._replace(order, failure)
@@ -274,7 +274,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 return "INFEASIBLE", failure["message"]
             if failure["kind"] in ("storage", "slots"):  # nothing that the trial did
                 return "INTERRUPTED", failure["message"]
-            if failure["kind"] == "error" and order.attempt < ATTEMPTS:
+            if failure["kind"] == "error" and self._may_try_again(order):
                 return "RETRY", ""
             return "FAILED", f"{failure['error']}: {failure['message']}"
         if report and report["done"]:
@@ -287,6 +287,11 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         if decision and decision["decision"] == TrialScheduler.STOP:
             return "FINISHED", f"stopped at rung {decision['rung']:g}"
         return "INTERRUPTED", self.engine.spent() or "the phase ended"
+
+    def _may_try_again(self, order: Order) -> bool:
+        """Whether a trial that raised is tried once more; what replaced a member of a population does not count."""
+        raised = [f for f in self.record.history.trials[order.trial].failures if f["failure_kind"] == "error"]
+        return len(raised) < ATTEMPTS
 
     def _failure(self, order: Order, failure: Mapping[str, str], seconds: float) -> None:
         """Write a failure; `seconds` is the work that it cost and that no report counts."""

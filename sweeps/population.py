@@ -156,6 +156,8 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         if not self.paused or len(self.at_work) + self.pausing() >= self.room() or self.turn() is not None:
             return None
         name = min(self.paused, key=self._key)
+        if self.paused[name].status != "PAUSED":
+            return None
         self.at_work.add(name)
         return self.paused.pop(name)
 

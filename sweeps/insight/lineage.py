@@ -7,6 +7,7 @@ keeper which checkpoints a member may still load.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from sweeps.history import LIVE, History, TrialHistory
@@ -26,12 +27,12 @@ def arrivals(history: History, phase: Evolve, epoch: int) -> list[Arrival]:
     """Who came to an epoch with a finite value, in the order in which they came."""
     spec = history.spec
     assert spec is not None
-    found = [
-        (report.at, trial.trial, report)
-        for trial in history.of_phase(phase_name(phase))
-        for report in trial.epochs
-        if report.epoch == epoch and math.isfinite(report.metrics.get(spec.metric, math.nan))
-    ]
+    found = []
+    for trial in history.of_phase(phase_name(phase)):
+        at = bisect_left(trial.epochs, epoch, key=lambda report: report.epoch)
+        for report in trial.epochs[at : at + 1]:
+            if report.epoch == epoch and math.isfinite(report.metrics.get(spec.metric, math.nan)):
+                found.append((report.at, trial.trial, report))
     found.sort(key=lambda arrival: arrival[:2])
     return [Arrival(name, report.metrics[spec.metric], report.checkpoint) for _, name, report in found]
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from sweeps.errors import PlanError
+from sweeps.errors import PlanError, UsageError
 from sweeps.history import History
 from sweeps.insight.lineage import wanted
 from sweeps.journal import FORMAT
 from sweeps.population import EXPLOIT, REPLACEMENTS, Population, check_ray
+from sweeps.resume import extended
 from sweeps.slots import Order
 from sweeps.space import mutate
 from sweeps.spec import Evolve, Mutation, SweepSpec
@@ -250,6 +251,11 @@ def test_members_take_turns_the_least_advanced_and_of_equals_the_better_first():
         assert [herd.report(name, value) for _ in range(3)] == ["CONTINUE", "CONTINUE", "PAUSE"]
         assert herd.judge.choose_trial_to_run(None) is None, "the new ones are Tune's to start"
     more[0] = False
+    herd.judge.paused["evolve-001"].status = "RUNNING"
+    assert herd.judge.choose_trial_to_run(None) is None, "its lease is not free yet"
+    herd.judge.room = lambda: 2
+    assert herd.judge.choose_trial_to_run(None) is None, "nor can it go on before"
+    herd.judge.paused["evolve-001"].status, herd.judge.room = "PAUSED", lambda: 1
     assert herd.judge.choose_trial_to_run(None).config == trials["evolve-001"].config
     assert herd.judge.choose_trial_to_run(None) is None, "there is one slot"
     assert [herd.report("evolve-001", 0.1) for _ in range(3)][-1] == "PAUSE"
@@ -330,6 +336,11 @@ def test_a_donor_is_kept_while_a_member_may_load_it_and_no_longer():
         for _ in range(6):
             herd.report(name, 1.0)
     assert wanted(herd.history, herd.phase) == set()
+
+
+def test_a_population_is_not_extended():
+    with pytest.raises(UsageError, match="evolve together"):
+        extended(Herd().spec, 4)
 
 
 def test_mlflow_has_the_first_config_as_params_and_what_changes_as_series():
