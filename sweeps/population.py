@@ -23,7 +23,7 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from sweeps.errors import PlanError
 from sweeps.history import LIVE, History, TrialHistory
-from sweeps.insight.lineage import Arrival, arrivals, last_judged, most_donors
+from sweeps.insight.lineage import Arrival, arrivals, best_first, last_judged, most_donors
 from sweeps.schedule import Decided
 from sweeps.search import Scratch
 from sweeps.slots import Order, non_finite
@@ -250,8 +250,7 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
 
     def _best(self, epoch: int, but: TrialHistory) -> list[Arrival]:
         """The other members that came to an epoch, best first."""
-        came = [found for found in arrivals(self.history, self.phase, epoch) if found.trial != but.trial]
-        return sorted(came, key=lambda found: -self._metric_op * found.value)
+        return [found for found in best_first(self.history, self.phase, epoch) if found.trial != but.trial]
 
     def draw(self, name: str, epoch: int, attempt: int = 0) -> np.random.Generator:
         """What is drawn for a member at an epoch comes from here; `attempt` tells replacements apart."""

@@ -37,6 +37,14 @@ def arrivals(history: History, phase: Evolve, epoch: int) -> list[Arrival]:
     return [Arrival(name, report.metrics[spec.metric], report.checkpoint) for _, name, report in found]
 
 
+def best_first(history: History, phase: Evolve, epoch: int) -> list[Arrival]:
+    """The same, best first; of equals the last to come is the better, as in Ray's quantiles."""
+    assert history.spec is not None
+    sign = 1 if history.spec.mode == "min" else -1
+    last_first = reversed(arrivals(history, phase, epoch))
+    return sorted(last_first, key=lambda arrival: sign * arrival.value)
+
+
 def last_judged(phase: Evolve, trial: TrialHistory) -> int:
     """The newest epoch at which a member was compared; 0 before the first."""
     return max((epoch for epoch in phase.judged if epoch <= trial.told), default=0)
@@ -44,13 +52,12 @@ def last_judged(phase: Evolve, trial: TrialHistory) -> int:
 
 def most_donors(phase: Evolve) -> int:
     """So many of the best at an epoch are among its upper quantile at most."""
-    return math.ceil(phase.population * phase.quantile - 1e-9)
+    return math.ceil(phase.population * phase.quantile)  # Ray's own arithmetic
 
 
 def wanted(history: History, phase: Evolve) -> set[str]:
     """The checkpoints that a member may still load: its own lineage's, and the donors' of the epochs to come."""
-    spec, name = history.spec, phase_name(phase)
-    assert spec is not None
+    name = phase_name(phase)
     opened = history.phases.get(name)
     if opened is None or opened.status == "FINISHED":
         return set()
@@ -60,9 +67,8 @@ def wanted(history: History, phase: Evolve) -> set[str]:
     unborn = len(members) < phase.population
     if live or unborn:
         behind = 0 if unborn else min(last_judged(phase, trial) for trial in live)
-        sign = 1 if spec.mode == "min" else -1
         for epoch in phase.judged:
             if epoch >= behind:
-                ranked = sorted(arrivals(history, phase, epoch), key=lambda arrival: sign * arrival.value)
-                found |= {arrival.checkpoint for arrival in ranked[: most_donors(phase)]}
+                best = best_first(history, phase, epoch)[: most_donors(phase)]
+                found |= {arrival.checkpoint for arrival in best}
     return {pointer for pointer in found if pointer}

@@ -71,6 +71,8 @@ class Herd:
 
     def write_decision(self, name, decision):
         kind = "exploit" if "donor" in decision else "decision"
+        if kind == "exploit":
+            assert decision["checkpoint"] in wanted(self.history, self.phase), "it is still there"
         self.write(kind, trial=name, **({"attempt": 1} if kind == "exploit" else {}), **decision)
 
     def join(self, number):
@@ -108,7 +110,7 @@ class Herd:
 
 def loss(config, epoch):
     """The best rate is a lower one from epoch to epoch."""
-    return abs(math.log10(config["lr"]) + 2 + epoch / 40) + config["batch_size"] / 1000
+    return round(abs(math.log10(config["lr"]) + 2 + epoch / 40) + config["batch_size"] / 1000, 1)  # with ties
 
 
 def tune_trial(name):
