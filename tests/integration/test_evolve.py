@@ -165,7 +165,10 @@ def test_a_donor_that_cannot_be_read_leaves_the_member_as_it_is(
     assert "it goes on with its own state" in of_kind(lines, "failure")[0]["message"]
 
 
-def test_a_slot_that_is_lost_after_it_took_over_goes_on_from_the_donor_s_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_slot_or_rank_that_is_lost_after_it_took_over_goes_on_from_the_donor_s_checkpoint(
+    tmp_path: Path, workers: int
+) -> None:
     def strike(lines: list[dict[str, Any]]) -> bool:
         for line in of_kind(lines, "exploit"):
             os.kill(next(r["slot"] for r in of_kind(lines, "report") if r["trial"] == line["trial"]), signal.SIGKILL)
@@ -175,11 +178,12 @@ def test_a_slot_that_is_lost_after_it_took_over_goes_on_from_the_donor_s_checkpo
     with strikes(tmp_path, strike):
         sweep = run_toy(
             tmp_path, "toys:annealed", space={"lr": LR, "seconds": 0.5}, phases=[evolve(population=2, epochs=8)],
-            report_every=0.0, resources={"cpus_per_worker": 0.1, "concurrency": 2}, checkpoint_every=None,
+            report_every=0.0, resources={"workers": workers, "cpus_per_worker": 0.1, "concurrency": 2},
+            checkpoint_every=None,
         )  # fmt: skip
     lines = check_whole(sweep, 2)
     assert check_lineage(lines, sweep)
-    assert {line["error"] for line in of_kind(lines, "failure")} == {"SlotLost"}
+    assert {line["failure_kind"] for line in of_kind(lines, "failure")} == {"lost"}
     assert {trial.status for trial in sweep.history.trials.values()} == {"FINISHED"}
 
 

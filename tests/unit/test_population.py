@@ -14,6 +14,7 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from sweeps.errors import PlanError, UsageError
 from sweeps.history import History
 from sweeps.insight.lineage import wanted
+from sweeps.insight.memory import refused
 from sweeps.journal import FORMAT
 from sweeps.population import EXPLOIT, REPLACEMENTS, Population, check_ray
 from sweeps.resume import extended
@@ -299,6 +300,22 @@ def test_a_member_that_became_infeasible_is_replaced_by_a_copy_of_a_good_one():
         herd.write("exploit", trial="evolve-003", attempt=1, **herd.judge.replacement(lost, "memory"))
         assert lost.resume == lost.exploits[-1].checkpoint
     assert herd.judge.replacement(lost, "memory") is None
+
+
+def test_the_config_that_had_no_memory_is_the_one_that_was_replaced():
+    herd = Herd(population=4)
+    herd.join(0)
+    herd.join(1)
+    herd.report("evolve-001", 1.0)
+    lost = herd.history.trials["evolve-000"]
+    first = lost.config
+    herd.write("failure", trial="evolve-000", attempt=1, failure_kind="memory", error="", message="", seconds=0.0)
+    assert refused(herd.history) == [first]
+    herd.write("exploit", trial="evolve-000", attempt=1, **herd.judge.replacement(lost, "memory"))
+    assert refused(herd.history) == [first]
+    assert lost.config != first
+    assert lost.config_at(0) == first
+    assert lost.config_at(1) == lost.config
 
 
 def test_before_anyone_was_compared_it_begins_anew_with_a_good_one_s_config():
