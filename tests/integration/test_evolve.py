@@ -28,6 +28,11 @@ def evolve(**fields: Any) -> dict[str, Any]:
     return {"kind": "evolve", "population": 4, "epochs": 12, "interval": 2, "quantile": 0.5, **fields}
 
 
+def worst_and_last(seconds: float, slower: float = 1.2) -> dict[str, float]:
+    """A baseline with the worst rate, whose epochs are so much longer that it comes to the first interval last."""
+    return {"lr": 0.01, "seconds": slower * seconds}
+
+
 def check_lineage(lines: list[dict[str, Any]], sweep: Sweep) -> list[dict[str, Any]]:
     """Each member's loss follows from its own and its donors' rates, to the last bit; the exploits."""
     exploits = of_kind(lines, "exploit")
@@ -62,7 +67,7 @@ def test_the_worst_go_on_with_the_state_of_the_best_and_no_slot_waits(tmp_path: 
     members, epochs, seconds = 3, 9, 1.0
     with gives_back():
         sweep = run_toy(
-            tmp_path, "toys:annealed", space={"lr": LR, "seconds": seconds}, baseline={"lr": 0.01, "seconds": seconds},
+            tmp_path, "toys:annealed", space={"lr": LR, "seconds": seconds}, baseline=worst_and_last(seconds, 1.05),
             phases=[
                 {"kind": "explore", "trials": members, "epochs": epochs, "reduction_factor": None},
                 evolve(population=members, epochs=epochs),
@@ -154,6 +159,7 @@ def test_a_donor_that_cannot_be_read_leaves_the_member_as_it_is(
     monkeypatch.setattr(Events, "_write_decision", tear)
     sweep = run_toy(
         tmp_path, "toys:annealed", space={"lr": LR, "seconds": 0.1}, phases=[evolve(population=3)], report_every=0.0,
+        baseline=worst_and_last(0.1, 1.5),
         resources={"cpus_per_worker": 0.1, "concurrency": 3}, checkpoint_every=None,
     )  # fmt: skip
     assert next(torn) > 0, "there was one to tear"
@@ -178,8 +184,8 @@ def test_a_slot_or_rank_that_is_lost_after_it_took_over_goes_on_from_the_donor_s
     with strikes(tmp_path, strike):
         sweep = run_toy(
             tmp_path, "toys:annealed", space={"lr": LR, "seconds": 0.5}, phases=[evolve(population=2, epochs=8)],
-            report_every=0.0, resources={"workers": workers, "cpus_per_worker": 0.1, "concurrency": 2},
-            checkpoint_every=None,
+            baseline=worst_and_last(0.5), report_every=0.0, checkpoint_every=None,
+            resources={"workers": workers, "cpus_per_worker": 0.1, "concurrency": 2},
         )  # fmt: skip
     lines = check_whole(sweep, 2)
     assert check_lineage(lines, sweep)
@@ -191,11 +197,11 @@ def test_members_of_several_workers_take_over_in_step(tmp_path: Path) -> None:
     space = {"lr": {"log": [1e-3, 1.0]}, "batch_size": {"powers_of_two": [8, 32]}, "schedule": "constant"}
     with gives_back():
         sweep = run_toy(
-            tmp_path, "toys:Signs", space=space, phases=[evolve(population=2, epochs=8)], checkpoint_every=None,
+            tmp_path, "toys:Signs", space=space, phases=[evolve(population=3, epochs=8)], checkpoint_every=None,
             baseline={"lr": 1e-3, "batch_size": 32, "schedule": "constant"},
-            resources={"workers": 2, "cpus_per_worker": 0.1, "concurrency": 2},
+            resources={"workers": 2, "cpus_per_worker": 0.1, "concurrency": 1},  # so that the worst come last
         )  # fmt: skip
-    lines = check_whole(sweep, 2)
+    lines = check_whole(sweep, 3)
     assert of_kind(lines, "exploit")
     assert of_kind(lines, "failure") == []
     for trial in sweep.history.trials.values():
