@@ -31,6 +31,10 @@ NO_CHECKPOINT = (
     "{}: {} has no checkpoint after epoch {}, so no member can take over from another. Its loop never called "
     "session.checkpoint_with."
 )
+SKIPPED = (
+    "{0}: {1} reported epoch {2} and none at {3}, where members are compared. Have its loop report every epoch, or "
+    "choose an interval at which it does."
+)
 LEASE_LOSSES = 6
 """A trial whose leases died this often halts the sweep; Tune may tell of one death twice."""
 
@@ -59,9 +63,10 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
 
     def begin(self, order: Order, role: str) -> None:
         """A trial, or its next attempt, is handed out."""
+        schedule = {"configs": order.configs} if order.configs else {}
         self.record.write(
             "trial", phase=self.phase, trial=order.trial, attempt=order.attempt, role=role, config=order.config,
-            fidelity=order.fidelity,
+            fidelity=order.fidelity, **schedule,
         )  # fmt: skip
 
     def settle(self, trial: TrialHistory, saving: Mapping[str, Any]) -> None:
@@ -80,7 +85,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             return
         order = Order(
             trial.trial, trial.attempt, trial.config, trial.fidelity, trial.resume, told=trial.told, instead=own(trial),
-            **saving,
+            configs=trial.configs, **saving,
         )  # fmt: skip
         failure = failed(trial)
         self.last[order.holder] = {
@@ -122,8 +127,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         if order.trial in self.untold:
             self.untold.remove(order.trial)
             self._write_decision(history)
-        if judged and self.population and not history.checkpoint:
-            self.problem = SweepFailed(NO_CHECKPOINT.format(self.phase, order.trial, history.told))
+        if judged and self.population:
+            self.problem = self._cannot_evolve(history, self.population) or self.problem
         self.last[order.holder] = {"failure": failure, "done": told["done"]}
         if failure is None:
             self.unreported[order.trial] = self.unreported.get(order.trial, 0.0) + told["seconds"]
@@ -155,6 +160,15 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.paused.add(trial.trial_id)
             trial.set_config({**trial.config, "order": {**order_now, "lease": order.lease + 1}})
             self.engine.pool.release.remote(order.holder)
+
+    def _cannot_evolve(self, trial: TrialHistory, population: Population) -> SweepFailed | None:
+        """Why no member can ever take over from this one, which came to an epoch at which it is compared."""
+        if not trial.checkpoint:
+            return SweepFailed(NO_CHECKPOINT.format(self.phase, trial.trial, trial.told))
+        if trial.told not in population.phase.judged:
+            due = max(epoch for epoch in population.phase.judged if epoch < trial.told)
+            return SweepFailed(SKIPPED.format(self.phase, trial.trial, trial.told, due))
+        return None
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial begins, or a paused one goes on: its lease will take any slot."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps.errors import JournalError, SpecError
 from sweeps.journal import FORMAT, Journal, Line, now, read
-from sweeps.space import Change, Config, Space
+from sweeps.space import Change, Config, Configs, Space
 from sweeps.spec import SweepSpec
 from sweeps.storage import Folder
 
@@ -89,6 +89,8 @@ class TrialHistory:
     """Seconds of work after its last report."""
     header: Line = field(default_factory=dict)
     """The `sweep` line of the driver that it was handed out by last: code and versions of its numbers."""
+    configs: Configs = ()
+    """Where it follows a schedule: what it is trained with after each of these epochs, from 0 on."""
     data: str = ""
     """The data set's digest then; empty where a loop of the user's own reads it."""
 
@@ -125,6 +127,8 @@ class TrialHistory:
 
     def config_at(self, epoch: int) -> Config:
         """The config with which that epoch was, or would be trained; of epoch 0 the first."""
+        if self.configs:
+            return next((config for since, config in reversed(self.configs) if since < epoch), self.configs[0][1])
         later = (exploit.before for exploit in self.exploits if exploit.epoch >= epoch)
         return next(later, self.config)
 
@@ -163,6 +167,11 @@ class PhaseHistory:
     """Of work in slots that was no trial's."""
     judged: bool = False
     """Whether a verdict, or word that there can be none, followed its end."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether its trials are candidates, rather than some of them trained again."""
+        return self.kind not in ("confirm", "replay")
 
 
 @dataclass
@@ -260,11 +269,15 @@ class History:
                     line["fidelity"],
                     line["at"],
                     line["attempt"],
+                    configs=tuple((epoch, config) for epoch, config in line.get("configs", ())),
                 )
             trial.header, trial.data = self.header, self.data
         elif kind == "report":
             metrics = {name: float(value) for name, value in line["metrics"].items()}
-            self.trials[line["trial"]].epochs.append(
+            trial = self.trials[line["trial"]]
+            if trial.configs:
+                trial.config = trial.config_at(line["epoch"] + 1)
+            trial.epochs.append(
                 Epoch(
                     line["epoch"], metrics, line["at"], line["seconds"], line["attempt"], line["checkpoint"],
                     line["slot"], line.get("done", False),

@@ -1,7 +1,8 @@
 """The scheduler of a population: who takes over from whom. On Ray Tune's PopulationBasedTraining, without its pauses.
 
 Three things are other than in Ray's. Members are compared at the same epoch only, each with those that came there
-before it, so that nobody waits and a donor's checkpoint is of the member's own epoch. What is drawn comes from (seed,
+before it, so that nobody waits and a donor's checkpoint is of the member's own epoch: the second to come is in a
+tournament of two (as in Jaderberg et al. 2017), the last is compared with all. What is drawn comes from (seed,
 member, epoch), so that every choice follows from the journal so far. And an exploit is told, not carried out here: the
 driver sends the donor's checkpoint to the member's own slot (`sweeps.events`), where Ray would pause and requeue it.
 
@@ -83,8 +84,6 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         )  # fmt: skip
         self.history, self.phase, self.explore, self.decided = history, phase, explore, decided
         self.seed = history.spec.seed
-        self.enough = math.ceil(1 / phase.quantile - 1e-9)
-        """So many members at an epoch, the judged one among them, have one in each quantile."""
         self.came: dict[int, dict[Member, float]] = {}
         """By epoch: who came to it, in that order, and how good each was, the higher the better."""
         self.newest: dict[str, tuple[int, float]] = {}
@@ -193,10 +192,8 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         """Nothing: see `_arrive`."""
 
     def _quantiles(self) -> tuple[list[Member], list[Member]]:
-        """Ray's lower and upper quantile of those that came to the epoch that is judged; empty while they are few."""
+        """Ray's lower and upper quantile of those that came to the epoch that is judged; empty for the first."""
         came = self.came[self.judging[0]]
-        if len(came) < self.enough:
-            return [], []
         everything = self._trial_state
         self._trial_state = {known: SimpleNamespace(last_score=score) for known, score in came.items()}
         try:

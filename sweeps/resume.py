@@ -6,7 +6,7 @@ How trials and schedulers are taken up again stands where they live: events.Even
 from __future__ import annotations
 
 from sweeps.errors import UsageError
-from sweeps.spec import Evolve, Grid, SearchPhase, SweepSpec
+from sweeps.spec import Evolve, Grid, Replay, SearchPhase, SweepSpec
 
 MAY_CHANGE = frozenset(
     {"budget", "resources", "tracking", "keep_checkpoints", "checkpoint_every", "report_every", "storage"}
@@ -30,13 +30,26 @@ def extended(spec: SweepSpec, trials: int) -> SweepSpec:
     return spec.model_copy(update={"phases": (*spec.phases[:at], more, *spec.phases[at + 1 :])})
 
 
+def replayed(spec: SweepSpec, trial: str, seeds: int) -> SweepSpec:
+    """The spec with a replay of a trial after its phases. Raises UsageError when it cannot have one."""
+    if seeds < 1:
+        raise UsageError(f"seeds: {seeds} is below 1. Give the number of seeds to train it with.")
+    earlier = sum(isinstance(phase, Replay) for phase in spec.phases)
+    name = f"replay{earlier + 1}" if earlier else ""
+    replay = Replay(kind="replay", name=name, trial=trial, seeds=seeds)
+    return spec.model_copy(update={"phases": (*spec.phases, replay)})
+
+
 def accepted(before: SweepSpec, after: SweepSpec) -> SweepSpec:
     """The spec to go on with, where a person gives one anew: what may change is taken from it.
 
-    One from before the sweep was extended is accepted, and the extension kept. Raises UsageError for a spec that
-    differs in what the results so far rest on.
+    One from before the sweep was extended or a trial replayed is accepted, and what was added kept. Raises UsageError
+    for a spec that differs in what the results so far rest on.
     """
     last = max(i for i, phase in enumerate(before.phases) if isinstance(phase, SearchPhase))
+    replays = tuple(phase for phase in before.phases if isinstance(phase, Replay))
+    if replays and len(after.phases) == len(before.phases) - len(replays):
+        after = after.model_copy(update={"phases": (*after.phases, *replays)})
     if len(after.phases) == len(before.phases) and not isinstance(before.phases[last], Grid | Evolve):
         grown = after.phases[last].model_copy(update={"trials": before.phases[last].trials})  # type: ignore[union-attr]
         after = after.model_copy(update={"phases": (*after.phases[:last], grown, *after.phases[last + 1 :])})

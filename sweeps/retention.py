@@ -78,7 +78,7 @@ class Keeper:
         usable.sort(key=lambda trial: trial.trial)  # of equals the first, as everywhere
         usable.sort(key=lambda trial: furthest(trial, spec.metric, spec.mode), reverse=True)
         winner = (history.verdict or {}).get("best_trial")
-        searches = [name for name, phase in history.phases.items() if phase.kind != "confirm"]
+        searches = [name for name, phase in history.phases.items() if phase.searches]
         incumbent = next((t for name in reversed(searches) for t in usable if t.phase == name), None)
 
         def stays(place: int, trial: TrialHistory) -> bool:

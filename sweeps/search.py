@@ -16,7 +16,7 @@ import numpy as np
 from ray.tune.search import Searcher
 
 from sweeps.slots import Order
-from sweeps.space import Choice, Config, Space
+from sweeps.space import Choice, Config, Configs, Space
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Proposal:
     role: str
     config: Config
     seed: int
+    configs: Configs = ()
+    """Where it is a schedule: what to train with after each of these epochs, from 0 on."""
 
 
 Proposer = Callable[[int], Proposal]
@@ -161,6 +163,7 @@ class PhaseSearcher(Scratch, Searcher):  # type: ignore[misc]
                 attempt=1,
                 config=proposal.config,
                 fidelity={**self.fidelity, "seed": proposal.seed},
+                configs=proposal.configs,
                 **self.saving,
             )
             self.roles[order.trial] = proposal.role

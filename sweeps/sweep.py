@@ -7,6 +7,7 @@ journal; `Sweep.open(path)` reads it from there, of a finished sweep or of one t
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import best_trial
 from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
-from sweeps.phases import confirm, evolve, explore, grid, preflight, refine
+from sweeps.phases import confirm, evolve, explore, grid, preflight, refine, replay
 from sweeps.plan import (
     UNKNOWN,
     baseline_of,
@@ -43,7 +44,7 @@ from sweeps.provenance import header, note_changed_code
 from sweeps.report import html
 from sweeps.report.live import Live
 from sweeps.report.summary import summary
-from sweeps.resume import accepted, extended
+from sweeps.resume import accepted, extended, replayed
 from sweeps.retention import Keeper
 from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
@@ -61,6 +62,7 @@ RUN: Mapping[str, Any] = {
     "grid": grid.run,
     "evolve": evolve.run,
     "confirm": confirm.run,
+    "replay": replay.run,
 }
 FIRST_TRIALS = 4
 """After so many ended trials the plan is made again with the time they took."""
@@ -256,6 +258,25 @@ class Sweep:
         if self.history.status != "FINISHED":
             raise UsageError(f"{self.folder} has not finished. `sweeps resume` it first.")
         return self._go_on(extended(self._accepted(spec), trials), out, began)
+
+    def replay(
+        self, trial: str, *, seeds: int = 3, spec: SweepSpec | None = None, out: TextIO | None = None,
+        began: float | None = None,
+    ) -> Sweep:  # fmt: skip
+        """Train a trial of a finished sweep again from scratch, by the schedule that its chain of ancestors had, over
+        so many seeds, its own first; return this sweep, with a phase more and the finding `replayed`.
+
+        `spec` may have another budget, as in `resume`. Raises UsageError for a sweep that has not finished, or that
+        has no such trial with a result.
+        """
+        if self.history.status != "FINISHED":
+            raise UsageError(f"{self.folder} has not finished. `sweeps resume` it first.")
+        known = self.history.trials.get(trial)
+        if known is None or known.reached(self.spec.metric) is None:
+            near = difflib.get_close_matches(trial, list(self.history.trials), n=1)
+            mend = f"Did you mean {near[0]}?" if known is None and near else "`sweeps report` shows those that have."
+            raise UsageError(f"trial: {self.folder} has no {trial} with a result. {mend}")
+        return self._go_on(replayed(self._accepted(spec), trial, seeds), out, began)
 
     def _accepted(self, spec: SweepSpec | None) -> SweepSpec:
         """The spec to go on with, where a person may give one anew; it refers to what the sweep began with."""

@@ -15,7 +15,7 @@ import click
 from sweeps.cli.check import doctor
 from sweeps.cli.look import compare, report, status, sync
 from sweeps.cli.register import register
-from sweeps.cli.run import extend, plan, resume, run, stop
+from sweeps.cli.run import extend, plan, replay, resume, run, stop
 from sweeps.cli.tracking import tracking
 from sweeps.cli.write import init
 from sweeps.errors import SweepsError
@@ -47,5 +47,20 @@ def main(ctx: click.Context) -> None:
         sys.path.insert(0, "")  # trainables are found from the current folder, as with `python -m`
 
 
-for command in (run, resume, extend, stop, plan, doctor, status, report, compare, sync, register, tracking, init):
+for command in (
+    run,
+    resume,
+    extend,
+    replay,
+    stop,
+    plan,
+    doctor,
+    status,
+    report,
+    compare,
+    sync,
+    register,
+    tracking,
+    init,
+):
     main.add_command(command)

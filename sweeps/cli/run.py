@@ -67,6 +67,20 @@ def extend(began: float, sweep: str, trials: int, spec: Path | None) -> None:
 
 @click.command()
 @SWEEP
+@click.argument("trial")
+@click.option("--seeds", type=int, default=3, show_default=True, help="How many; the first is the trial's own.")
+@click.option("--spec", type=click.Path(path_type=Path), help="The spec, with another budget, resources or tracking.")
+@click.pass_obj
+def replay(began: float, sweep: str, trial: str, seeds: int, spec: Path | None) -> None:
+    """Train a TRIAL of a SWEEP that has finished again from scratch, by the schedule that its ancestors had."""
+    from sweeps.spec import read_spec
+    from sweeps.sweep import Sweep
+
+    Sweep.open(sweep).replay(trial, seeds=seeds, spec=read_spec(spec) if spec else None, began=began)
+
+
+@click.command()
+@SWEEP
 @click.argument("trial", required=False)
 def stop(sweep: str, trial: str | None) -> None:
     """Stop a running SWEEP, which can be resumed, or one TRIAL of it, which counts as far as it came."""

@@ -147,7 +147,7 @@ def last_search(history: History, before: str | None = None) -> str | None:
     """Name of the newest phase (of those opened before the given one) that searched and has a value to rank."""
     spec = history.spec
     opened = itertools.takewhile(lambda name: name != before, history.phases)
-    names = [name for name in opened if history.phases[name].kind != "confirm"]
+    names = [name for name in opened if history.phases[name].searches]
     for name in reversed(names):
         if spec and rank(history.of_phase(name), spec.metric, spec.mode).trials:
             return name

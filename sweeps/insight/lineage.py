@@ -1,7 +1,7 @@
 """A population's members side by side, as the journal has them: who came to an epoch with what, who may still give.
 
 Stands between History and everything about the phase `evolve`: its scheduler takes the earlier arrivals here, the
-keeper which checkpoints a member may still load.
+keeper which checkpoints a member may still load, replay and confirm the schedule that a chain of ancestors had.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from sweeps.history import LIVE, History, TrialHistory
+from sweeps.space import Config, Configs
 from sweeps.spec import Evolve, phase_name
 
 
@@ -72,3 +73,43 @@ def wanted(history: History, phase: Evolve) -> set[str]:
                 best = best_first(history, phase, epoch)[: most_donors(phase)]
                 found |= {arrival.checkpoint for arrival in best}
     return {pointer for pointer in found if pointer}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some epochs of a lineage: a trial trained them, with one config."""
+
+    trial: str
+    after: int
+    """The epochs from the next one on."""
+    until: int
+    """To this one."""
+    config: Config
+
+
+def ancestry(history: History, trial: TrialHistory, until: int | None = None) -> list[Segment]:
+    """Where a trial's state after an epoch (its newest one unless given) comes from, from the first epoch on: its own
+    training, and before each exploit its donor's."""
+    until = trial.told if until is None else until
+    if trial.configs:
+        ends = [*(since for since, _ in trial.configs[1:]), until]
+        spans = zip(trial.configs, ends, strict=True)
+        return [Segment(trial.trial, since, min(end, until), config) for (since, config), end in spans if since < until]
+    newest = next((found for found in reversed(trial.exploits) if found.epoch < until), None)
+    if newest is None:
+        return [Segment(trial.trial, 0, until, trial.config_at(1))]
+    if newest.checkpoint is None:  # it began anew
+        return [Segment(trial.trial, 0, until, newest.after)]
+    donor, epoch = newest.donor, int(newest.checkpoint.rpartition("/")[2])
+    before = ancestry(history, history.trials[donor], epoch)
+    return [*before, Segment(trial.trial, epoch, until, newest.after)]
+
+
+def schedule(history: History, trial: TrialHistory) -> Configs:
+    """The configs along a trial's chain of ancestors, each with the epoch after which it came: what trains its network
+    again from scratch."""
+    found: list[tuple[int, Config]] = []
+    for segment in ancestry(history, trial):
+        if not found or found[-1][1] != segment.config:
+            found.append((segment.after, segment.config))
+    return tuple(found)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from sweeps.history import Mode
-from sweeps.space import Config
+from sweeps.space import Config, Configs
 
 Decision = Literal["ADOPT", "KEEP_BASELINE", "MORE_SEEDS"]
 CONFIDENCE = 0.95
@@ -40,6 +40,8 @@ class Arm:
     """The sweep's metric after the trial's last epoch, in the order of `seeds`."""
     infeasible: list[int] = field(default_factory=list)
     """Seeds at which the config diverged or ran out of memory."""
+    configs: Configs = ()
+    """Where it is a schedule: what was trained with after each of these epochs; `config` is the last."""
 
     @property
     def mean(self) -> float:
@@ -187,6 +189,12 @@ def document(
 
 def read(line: Mapping[str, Any]) -> Verdict:
     """The verdict that a journal's `verdict` line holds."""
-    arms = [Arm(**{key: arm[key] for key in Arm.__dataclass_fields__}) for arm in line["arms"]]
+    arms = [
+        Arm(
+            **{key: arm[key] for key in Arm.__dataclass_fields__.keys() - {"configs"}},
+            configs=tuple((epoch, config) for epoch, config in arm.get("configs", ())),
+        )
+        for arm in line["arms"]
+    ]
     comparison = Comparison(**line["comparison"]) if line["comparison"] else None
     return Verdict(line["verdict"], line["winner"], line["metric"], line["mode"], arms, comparison, line["text"])

@@ -1,24 +1,28 @@
 """Confirm: the best configs and the baseline again, over several seeds at full length, and the verdict.
 
-No trial is stopped. The choice rests on validation; the test split, where the data has one, is read once, here, for
-the winner and the baseline, after the choice.
+No trial is stopped. What a population found is a schedule of configs, and is trained by it from scratch. The choice
+rests on validation; the test split, where the data has one, is read once, here, for the winner and the baseline, after
+the choice.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.engine import Engine
 from sweeps.history import TrialHistory
 from sweeps.insight.curves import last_search, rank
+from sweeps.insight.lineage import schedule
+from sweeps.insight.luck import flattered, spread
 from sweeps.insight.verdict import Arm, Verdict, document, judge
 from sweeps.phases.opening import open_phase
 from sweeps.plan import confirm_epochs
 from sweeps.search import Proposal, listed
 from sweeps.slots import Order
-from sweeps.space import Config
-from sweeps.spec import Confirm, phase_name
+from sweeps.space import Config, Configs
+from sweeps.spec import Confirm, Replay, phase_name
 from sweeps.tuning import run_phase
 
 
@@ -28,13 +32,18 @@ def run(engine: Engine, phase: Confirm) -> None:
     name = phase_name(phase)
     before = last_search(history, name)
     assert before is not None, "a search phase that ended without a result has raised"
-    arms = {"baseline": engine.baseline, **best_configs(engine, before, phase.top)}
-    earlier_seeds = sum(p.seeds for p in spec.phases[: spec.phases.index(phase)] if isinstance(p, Confirm))
+    chosen = best_configs(engine, before, phase.top)
+    arms: dict[str, Configs] = {"baseline": ((0, engine.baseline),)}
+    arms |= {trial: schedule(history, history.trials[trial]) for trial in chosen}
+    earlier_seeds = sum(p.seeds for p in spec.phases[: spec.phases.index(phase)] if isinstance(p, Confirm | Replay))
     seeds = [spec.seed + 1 + earlier_seeds + n for n in range(phase.seeds)]  # none that a choice rested on
     earlier = history.of_phase(name)
     known = {(trial.role, trial.fidelity["seed"]) for trial in earlier}
     proposals = [
-        Proposal(arm, config, seed) for seed in seeds for arm, config in arms.items() if (arm, seed) not in known
+        Proposal(arm, configs[0][1], seed, configs if len(configs) > 1 else ())
+        for seed in seeds
+        for arm, configs in arms.items()
+        if (arm, seed) not in known
     ]
     count = len(earlier) + len(proposals)
     open_phase(engine, name, phase.kind, history.phases[before].space, count)
@@ -43,8 +52,9 @@ def run(engine: Engine, phase: Confirm) -> None:
     run_phase(engine, name, count=count, propose=listed(proposals, len(earlier)), fidelity=fidelity)
     if engine.spent() or history.phases[name].judged:
         return
-    collected = [collect(history.of_phase(name), arm, config, spec.metric) for arm, config in arms.items()]
+    collected = [collect(history.of_phase(name), arm, configs, spec.metric) for arm, configs in arms.items()]
     for arm in collected:
+        tell_luck(engine, name, arm)
         if len(arm.seeds) < len(seeds):
             lost = [t for t in history.of_phase(name) if t.role == arm.arm and t.trial not in arm.trials]
             message = f"{name}: {arm.arm} gave no value for {len(lost)} of {len(seeds)} seeds"
@@ -118,9 +128,25 @@ def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:
     return chosen
 
 
-def collect(trials: Sequence[TrialHistory], role: str, config: Config, metric: str) -> Arm:
+def tell_luck(engine: Engine, phase: str, arm: Arm) -> None:
+    """Say so where the search had a better value of a candidate than its seeds make likely, at the same fidelity."""
+    spec, history = engine.spec, engine.record.history
+    origin = history.trials.get(arm.arm)
+    again = history.trials[arm.trials[0]] if arm.trials else None
+    if origin is None or again is None:
+        return
+    if {**origin.fidelity, "seed": 0} != {**again.fidelity, "seed": 0} or origin.told != again.told:
+        return
+    value = origin.epochs[-1].metrics.get(spec.metric, math.nan)
+    if flattered(value, arm.values, spec.mode):
+        had = f"{arm.arm} had {spec.metric} {value:.4f} in {origin.phase}, its seeds give {spread(arm.values)}"
+        message = f"{phase}: {had}: the search was lucky with it"
+        engine.record.write("finding", finding="lucky", severity="warn", message=message, trial=arm.arm)
+
+
+def collect(trials: Sequence[TrialHistory], role: str, configs: Configs, metric: str) -> Arm:
     """An arm from its trials: the last value of those that finished. A loop may have its own way to end early."""
-    arm = Arm(role, config, [], [], [])
+    arm = Arm(role, configs[-1][1], [], [], [], configs=configs if len(configs) > 1 else ())
     for trial in (trial for trial in trials if trial.role == role):
         curve = trial.curve(metric)
         if trial.status == "FINISHED" and curve:

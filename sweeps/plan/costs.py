@@ -20,6 +20,7 @@ from sweeps.spec import (
     Halving,
     Preflight,
     Refine,
+    Replay,
     SearchPhase,
     SweepSpec,
     name_of,
@@ -93,18 +94,16 @@ def make_plan(
     searched = 0
     for phase in spec.with_trials:
         trials, shares = trials_of(spec, phase)
-        epochs = confirm_epochs(spec, phase) if isinstance(phase, Confirm) else phase.epochs
+        epochs, fraction, classes = amount_of(spec, phase)
         concurrency = min(slots, trials)
         expected = expected_epochs(phase, trials) if isinstance(phase, Halving) else float(trials * epochs)
         searched += trials if isinstance(phase, SearchPhase) else 0
         kept = min(spec.keep_checkpoints, searched) + (trials if isinstance(phase, Confirm) else 0)
-        seconds = (
-            None if seconds_per_epoch is None else expected * phase.data_fraction * seconds_per_epoch / concurrency
-        )
+        seconds = None if seconds_per_epoch is None else expected * fraction * seconds_per_epoch / concurrency
         phases.append(
             PhasePlan(
-                phase_name(phase), phase.kind, trials, epochs, phase.data_fraction, getattr(phase, "classes", None),
-                shares, concurrency, trials * epochs, expected, kept, None if size is None else kept * size, seconds,
+                phase_name(phase), phase.kind, trials, epochs, fraction, classes, shares, concurrency,
+                trials * epochs, expected, kept, None if size is None else kept * size, seconds,
             )
         )  # fmt: skip
     total = sum(p.trials for p in phases)
@@ -154,8 +153,20 @@ def rounded_up(value: float) -> float:
     return math.ceil(value / unit) * unit
 
 
-def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm) -> tuple[int, dict[str, int]]:
+def amount_of(spec: SweepSpec, phase: SearchPhase | Confirm | Replay) -> tuple[int, float, int | None]:
+    """Epochs, data fraction and classes (None: all) of a phase's trials."""
+    if isinstance(phase, Replay):
+        origin = phase.trial.rpartition("-")[0]
+        return amount_of(spec, next(found for found in spec.with_trials if phase_name(found) == origin))
+    if isinstance(phase, Confirm):
+        return confirm_epochs(spec, phase), phase.data_fraction, None
+    return phase.epochs, phase.data_fraction, phase.classes
+
+
+def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm | Replay) -> tuple[int, dict[str, int]]:
     """How many trials a phase has, and how many of each role."""
+    if isinstance(phase, Replay):
+        return phase.seeds, {"seeds": phase.seeds}
     if isinstance(phase, Explore):
         return phase.trials, {"baseline": 1, "sobol": phase.trials - 1}
     if isinstance(phase, Refine):

@@ -21,6 +21,7 @@ from sweeps.insight.curves import best_so_far, last_search, seen, top
 from sweeps.report import words
 from sweeps.report.outcome import Arm, outcome
 from sweeps.report.parameters import parameters
+from sweeps.report.population import population
 from sweeps.report.style import (
     BASELINE_COLOURS,
     DPI,
@@ -34,7 +35,7 @@ from sweeps.report.style import (
     whole_epochs,
 )
 
-__all__ = ["confirm", "curves", "lr_range", "parameters", "progress", "write"]
+__all__ = ["confirm", "curves", "lr_range", "parameters", "population", "progress", "write"]
 
 
 @styled
@@ -101,8 +102,8 @@ def curve_panels(metric: str, trials: list[TrialHistory]) -> list[tuple[str, str
 
 
 def trial_label(history: History, trial: TrialHistory) -> str:
-    """The trial's id, with what it is: the baseline, or in confirm whose config under which seed."""
-    if history.phases[trial.phase].kind == "confirm":
+    """The trial's id, with what it is: the baseline, or one that is trained again, and under which seed."""
+    if not history.phases[trial.phase].searches:
         return f"{trial.trial} ({trial.role}, seed {trial.fidelity['seed']})"
     return f"{trial.trial} (baseline)" if trial.role == "baseline" else trial.trial
 
@@ -118,7 +119,7 @@ def progress(history: History) -> Figure | None:
     colours = phase_colours(history)
     for phase, line in lines.items():
         label, kind = phase_fidelity(history, phase), history.phases[phase].kind
-        label += " (best single seed)" if kind == "confirm" else ""
+        label += "" if history.phases[phase].searches else " (best single seed)"
         axes.step(*zip(*line, strict=True), where="post", color=colours[phase], label=label, lw=1.8)
         improved = [point for i, point in enumerate(line) if not i or point[1] != line[i - 1][1]]
         axes.plot(*zip(*improved, strict=True), MARKERS.get(kind, "o"), color=colours[phase], ms=5)
@@ -194,7 +195,10 @@ def lr_range(history: History) -> Figure | None:
     return figure
 
 
-FIGURES = {"lr_range": lr_range, "curves": curves, "progress": progress, "parameters": parameters, "confirm": confirm}
+FIGURES = {
+    "lr_range": lr_range, "curves": curves, "progress": progress, "parameters": parameters, "population": population,
+    "confirm": confirm,
+}  # fmt: skip
 
 
 def write(history: History, folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ CAPTIONS = {
     "curves": "Loss and metric of the best trials, and of the baseline where it ran at their fidelity. Train dashed.",
     "progress": "The best value of each phase against what had been spent. Lines of different fidelity do not compare.",
     "parameters": "Each searched parameter against the metric. Points of one colour are of one fidelity.",
+    "population": "Grey: all members; blue: the states that the winner's came from, and by which schedule.",
     "confirm": "Each config under the same seeds.",
 }
 STATES = {
@@ -80,6 +81,7 @@ def context(history: History, pictures: list[Path]) -> dict[str, Any]:
         "outcome": outcome(history),
         "arms": tables.arms(history),
         "configs": tables.configs(history),
+        "schedule": tables.schedule(history),
         "figures": [
             {"name": p.stem, "caption": CAPTIONS[p.stem], "png": base64.b64encode(p.read_bytes()).decode()}
             for p in pictures

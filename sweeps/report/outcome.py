@@ -14,7 +14,7 @@ from typing import Any
 
 from sweeps.history import History
 from sweeps.report import words
-from sweeps.space import Change
+from sweeps.space import Change, Configs
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Arm:
     """Seeds at which it diverged or ran out of memory."""
     test: dict[str, list[float]]
     """Per metric of the test split the values over the seeds; empty until it is read."""
+    configs: Configs
+    """Where it is a schedule: what was trained with after each of these epochs; `config` is the last."""
 
     @property
     def spread(self) -> str:
@@ -145,7 +147,7 @@ def _arm(record: dict[str, Any], test: Iterable[dict[str, Any]]) -> Arm:
     mean, sd = number_or_nan(record["mean"]), number_or_nan(record["sd"])
     return Arm(
         record["arm"], record["config"], record["trials"], record["seeds"], values, mean, sd, record["infeasible"],
-        tested,
+        tested, tuple((epoch, config) for epoch, config in record.get("configs", ())),
     )  # fmt: skip
 
 

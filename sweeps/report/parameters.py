@@ -56,7 +56,7 @@ def parameters(history: History) -> Figure | None:
     spec = history.spec
     if spec is None:
         return None
-    phases = [name for name, phase in history.phases.items() if phase.kind != "confirm"]
+    phases = [name for name, phase in history.phases.items() if phase.searches]
     rankings = {name: rank(history.of_phase(name), spec.metric, spec.mode) for name in phases}
     rankings = {name: ranking for name, ranking in rankings.items() if ranking.trials}
     names = spec.space.searched

@@ -29,10 +29,11 @@ PHASE_COLOURS = {
     "refine": "#D55E00",
     "evolve": "#CC79A7",
     "confirm": "#7A3E9D",
+    "replay": "#56B4E9",
 }
-SPARE_COLOURS = ("#56B4E9", "#000000", "#8C8C8C", "#E69F00")
+SPARE_COLOURS = ("#000000", "#8C8C8C", "#E69F00")
 """For a second phase of a kind."""
-MARKERS = {"explore": "o", "grid": "^", "refine": "s", "evolve": "v", "confirm": "D"}
+MARKERS = {"explore": "o", "grid": "^", "refine": "s", "evolve": "v", "confirm": "D", "replay": "P"}
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 10.5,

@@ -39,8 +39,8 @@ def summary(history: History, *, report: str, open_command: str, pages: Sequence
     else:
         lines += wrapped(f"{history.name} has no verdict: {_why_ended(history)}", "")
         lines += [f"  {line}" for name in history.phases if (line := _best(history, name))]
-    worrying = [finding for finding in history.findings if finding["severity"] != "info"]
-    for finding in worrying[:MOST]:
+    told = [found for found in history.findings if found["severity"] != "info" or found["finding"] == "replayed"]
+    for finding in told[:MOST]:
         lines += wrapped(f"Note    {finding['message']}", "")
     changes = moved(history)
     lines += ["", "Ranges" if changes else "Ranges: none was moved"]
@@ -132,6 +132,9 @@ def _arm(arm: Arm) -> list[str]:
     lines = wrapped(f"{arm.name:<10}  {arm.spread}  over {words.count(len(arm.seeds), 'seed')}: {values}{lost}", "  ")
     if arm.name != "baseline":
         lines += wrapped(words.config_words(arm.config), "              ")
+    if arm.configs:
+        changes = words.count(len(arm.configs) - 1, "change")
+        lines += wrapped(f"its config has {changes} on the way, these are the last values", "              ")
     return lines
 
 

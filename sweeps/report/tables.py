@@ -50,6 +50,8 @@ def configs(history: History) -> Row | None:
         judged, title = result.contender.config, result.contender.name
         baseline = result.baseline.config if result.baseline else baseline
         note = "" if result.contender is result.winner else "The baseline won; this is the best other config."
+        if result.contender.configs:
+            note = f"{note} It changes on the way; these are the last values.".strip()
     else:
         ranking = finalists(history)
         if ranking is None:
@@ -70,6 +72,21 @@ def configs(history: History) -> Row | None:
         for name in names
     ]
     return {"title": title, "note": note, "rows": rows, "baseline": baseline is not None}
+
+
+def schedule(history: History) -> list[Row]:
+    """What the judged config is after which epoch, the values that change; empty where it stays the same."""
+    result = outcome(history)
+    configs = result.contender.configs if result else ()
+    names = list(dict.fromkeys(name for _, config in configs for name in config))
+    changing = [name for name in names if len({repr(config.get(name)) for _, config in configs}) > 1]
+    return [
+        {
+            "after": epoch,
+            "values": [f"{name} {words.number(config[name])}" for name in changing if name in config],
+        }
+        for epoch, config in configs
+    ]
 
 
 def ranges(history: History) -> list[Row]:

@@ -8,8 +8,10 @@ loop takes commands from a mailbox. A trial then starts in milliseconds, on a wa
       └────────────── command("start" | "next") ─────►┘
 """
 
+from sweeps.slots.failures import ASIDE, non_finite
+from sweeps.slots.order import Answer, Order
 from sweeps.slots.pool import CLOSE_S, INTERRUPTED_S, NoSlots, Pool, first_line
-from sweeps.slots.worker import ASIDE, Answer, Order, Worker, non_finite
+from sweeps.slots.worker import Worker
 
 __all__ = [
     "ASIDE",

@@ -11,8 +11,8 @@ import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from cluster.local import nodes_now
+from sweeps.slots.order import Answer, Order
 from sweeps.slots.slot import Slot
-from sweeps.slots.worker import Answer, Order
 
 CLOSE_S = 10.0
 """A trial that has not let go of its slot after this long loses the slot's process."""

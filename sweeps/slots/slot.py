@@ -19,7 +19,8 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from sweeps.slots.worker import Answer, Worker
+from sweeps.slots.order import Answer
+from sweeps.slots.worker import Worker
 from sweeps.storage import place
 
 STRAGGLER_S = 5.0

@@ -8,53 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
-import operator
 import os
-import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
 
+from sweeps.slots.failures import checked, failure, non_finite, poisons, storage_failures
+from sweeps.slots.order import Answer, Order
+from sweeps.slots.prints import prints_to
 from sweeps.slots.system import Since, system
-from sweeps.storage import Folder, RemotePath, first_words, opened, persistently
-
-Answer = dict[str, Any]
-ASIDE = ("grad/", "time/", "system/", "hp/")
-"""What is reported beside results: a gradient norm may overflow in a step that is then skipped."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a slot is told to train. Everything but `config` is the platform's; paths are relative to the sweep's."""
-
-    trial: str
-    attempt: int
-    config: dict[str, Any]
-    fidelity: dict[str, Any]
-    resume: str | None = None
-    checkpoints: tuple[float, ...] = ()
-    """Epochs that are checkpointed, each with the first report that reaches it; the last epoch always is."""
-    checkpoint_s: float = math.inf
-    """Any other epoch is checkpointed when it ends so long after the newest checkpoint."""
-    lease: int = 1
-    """Which lease of the attempt this is: one that died for Ray may live on behind a network that is cut."""
-    judged: tuple[int, ...] = ()
-    """Epochs after which the trial goes on only with the driver's verdict; they are checkpointed as well."""
-    instead: tuple[dict[str, Any], str] | None = None
-    """Config and checkpoint of its own, to go on with where `resume`, another trial's, cannot be read."""
-    told: int = 0
-    """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints but it."""
-
-    @property
-    def holder(self) -> str:
-        """Who holds a slot: an attempt of a trial, so that a late release never touches the next attempt."""
-        return f"{self.trial}.{self.attempt}"
+from sweeps.storage import Folder, RemotePath, opened, persistently
 
 
 class Worker:
@@ -74,6 +42,8 @@ class Worker:
         self.epoch = 0
         self.reports: list[dict[str, Any]] = []
         """Of the command that is carried out."""
+        self.begun = 0
+        """After which epoch the trial began, or its config changed."""
         self.saved_at = 0.0
 
     def answer(self, name: str, argument: Any) -> Answer:
@@ -103,7 +73,6 @@ class Worker:
 
         Answers with `torn`, why the checkpoint cannot be read; the trial then begins afresh.
         """
-        from trainables.contract import Fidelity, Session, resolve
         from trainables.state import CheckpointError
 
         self._stop()
@@ -116,9 +85,17 @@ class Worker:
                 torn = str(error)
         self.epoch = int(order.resume.rpartition("/")[2]) if order.resume and state else 0
         self.saved_at = time.perf_counter()
-        self.session = Session(Fidelity(**order.fidelity), self.device, state)
-        self.trial = iter(resolve(self._trainable())(order.config, self.session))
+        self._begin(state)
         return {"torn": torn}
+
+    def _begin(self, state: dict[str, Any] | None) -> None:
+        """Train from here on with what the order has for it."""
+        from trainables.contract import Fidelity, Session, resolve
+
+        assert self.order is not None
+        self.session = Session(Fidelity(**self.order.fidelity), self.device, state)
+        self.trial = iter(resolve(self._trainable())(self.order.config_after(self.epoch), self.session))
+        self.begun = self.epoch
 
     def next(self, report_every: float) -> Answer:
         """Train for so many seconds, an epoch at least, and answer with the reports.
@@ -129,6 +106,7 @@ class Worker:
         from trainables import parallel
 
         began = time.perf_counter()
+        self._change()
         while True:
             before = self.epoch
             done, failed = self._epoch()
@@ -137,6 +115,27 @@ class Worker:
                 return {"reports": self.reports, "done": done or failed is not None, "failure": failed, "saves": saves}
             if parallel.of_first(time.perf_counter() - began >= report_every):
                 return {"reports": self.reports, "done": False, "saves": saves}
+
+    def _change(self) -> None:
+        """Where the config is another one from here on, begin anew with that one, from the checkpoint of this epoch.
+
+        The command before has ended with it, so that of several workers each finds it whole.
+        """
+        assert self.order is not None
+        if self.epoch not in self.order.changes or self.begun == self.epoch:
+            return
+        if self.session.capture is None:
+            raise RuntimeError(
+                f"the config cannot change after epoch {self.epoch}: its loop never called session.checkpoint_with"
+            )
+        state = self._load(self._pointer())
+        self._stop()
+        self._begin(state)
+
+    def _pointer(self) -> str:
+        """The checkpoint of the trial's newest epoch."""
+        assert self.order is not None
+        return f"checkpoints/{self.order.trial}/{self.epoch}"
 
     def _epoch(self) -> tuple[bool, dict[str, str] | None]:
         """Train one epoch and add its report to those of the command: whether the trial is done, and what failed it."""
@@ -163,7 +162,8 @@ class Worker:
         if not found:
             late = time.perf_counter() - self.saved_at >= self.order.checkpoint_s
             due = done or self._rung_since(before) or parallel.of_first(late)
-            if due and epoch >= self.order.told and self.session.capture:
+            again = epoch < self.order.told and epoch not in self.order.changes  # the journal has a newer one
+            if due and not again and self.session.capture:
                 checkpoint = self._save()
                 self.saved_at = time.perf_counter()
         seconds = time.perf_counter() - began.wall
@@ -174,7 +174,7 @@ class Worker:
     def _rung_since(self, epoch: int) -> bool:
         """Whether one of the epochs after that one is to be judged, or checkpointed for another reason."""
         assert self.order is not None
-        return any(epoch < due <= self.epoch for due in self.order.checkpoints)
+        return any(epoch < due <= self.epoch for due in (*self.order.checkpoints, *self.order.changes))
 
     def close(self, _: None) -> Answer:
         """End the trial by closing its generator."""
@@ -263,8 +263,7 @@ class Worker:
     def _save(self) -> str:
         from trainables import state
 
-        assert self.order is not None
-        pointer = f"checkpoints/{self.order.trial}/{self.epoch}"
+        pointer = self._pointer()
         captured = self.session.capture()  # all workers take part
         where = self.folder / pointer
         with storage_failures():
@@ -289,118 +288,3 @@ class Worker:
         if isinstance(self.folder, RemotePath) and self.rank == 0 and log.is_file() and log.stat().st_size:
             with contextlib.suppress(OSError):  # prints are not worth a trial; a storage that is gone stops it anyway
                 (self.folder / "logs" / log.name).write_bytes(log.read_bytes())
-
-
-class StorageFailure(Exception):
-    """The sweep's storage failed the trial; the trial itself did nothing wrong."""
-
-
-@contextlib.contextmanager
-def storage_failures() -> Iterator[None]:
-    """Tell an error of the storage from one of the trial's own."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailure(error.strerror or first_words(error)) from error
-
-
-def failure(error: BaseException) -> dict[str, str]:
-    """An exception as data: its kind, type, message, and the traceback without our own machinery."""
-    frames = traceback.extract_tb(error.__traceback__)
-    machinery = Path(__file__).parents[2] / "trainables"  # its own modules; the examples under it are trainables
-    own = [f for f in frames if Path(f.filename) != Path(__file__) and Path(f.filename).parent != machinery]
-    return {
-        "kind": kind_of(error),
-        "error": type(error).__name__,
-        "message": str(error) or repr(error),
-        "traceback": "".join(traceback.format_list(own)),
-    }
-
-
-def kind_of(error: BaseException) -> str:
-    """What a failure means: that of the storage is told first, since its text may be anything."""
-    if isinstance(error, StorageFailure):
-        return "storage"
-    if lost_peer(error):
-        return "lost"
-    return "memory" if no_memory(error) else "error"
-
-
-def lost_peer(error: BaseException) -> bool:
-    """Whether a collective failed because another worker is gone; gloo has no exception of its own for that."""
-    import torch.distributed as dist
-
-    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
-
-
-def no_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on the host torch has no exception of its own for that."""
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def poisons(error: BaseException) -> bool:
-    """Whether the process is of no use after an error: the device's context may be broken, its memory in pieces."""
-    import torch
-
-    return isinstance(error, torch.AcceleratorError | torch.OutOfMemoryError) and torch.cuda.is_initialized()
-
-
-def checked(epoch: Any, metrics: Any) -> tuple[int, dict[str, float]]:
-    """A report's epoch and metrics as plain numbers. Raises TypeError for what is none, with its name."""
-    try:
-        number = operator.index(epoch)
-    except TypeError:
-        raise TypeError(f"epoch {epoch!r} was reported. Report whole epochs, from 1") from None
-    if not metrics:
-        raise TypeError(f"epoch {number} was reported without metrics. Yield Report(epoch, {{name: value}})")
-    found: dict[str, float] = {}
-    for name, value in metrics.items():
-        try:
-            found[str(name)] = float(value)
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"epoch {number}: {name} is {value!r}. Report a number") from None
-    return number, found
-
-
-def non_finite(epoch: int, metrics: Mapping[str, float]) -> dict[str, str] | None:
-    """The failure that a report with a result that is not finite means; None where all are."""
-    bad = sorted(name for name, value in metrics.items() if not name.startswith(ASIDE) and not math.isfinite(value))
-    if not bad:
-        return None
-    message = f"non-finite {', '.join(bad)} at epoch {epoch}"
-    return {"kind": "non_finite", "error": "non-finite", "message": message, "traceback": ""}
-
-
-def flush() -> None:
-    """Flush what was printed; a stream that a trial closed is opened again."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        try:
-            getattr(sys, name).flush()
-        except ValueError:
-            setattr(sys, name, os.fdopen(descriptor, "w", buffering=1, closefd=False))
-        except OSError:  # a disk that is full: what it does not take is lost
-            pass
-
-
-@contextlib.contextmanager
-def prints_to(path: Path) -> Iterator[None]:
-    """Send everything that the process prints meanwhile, libraries and subprocesses included, to the end of a file."""
-    flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError:  # a storage that is full or gone: prints are not worth a trial, the next checkpoint tells
-        target = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        yield
-    finally:
-        flush()
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in (target, *kept):
-            os.close(descriptor)

@@ -4,13 +4,14 @@ from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfT
 from sweeps.space.mutate import mutate
 from sweeps.space.narrow import Change, narrow
 from sweeps.space.playbook import PLAYBOOK
-from sweeps.space.space import Config, Space
+from sweeps.space.space import Config, Configs, Space
 
 __all__ = [
     "PLAYBOOK",
     "Change",
     "Choice",
     "Config",
+    "Configs",
     "Constant",
     "Domain",
     "Float",

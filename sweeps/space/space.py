@@ -19,6 +19,8 @@ from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfT
 from sweeps.space.playbook import PLAYBOOK
 
 Config = dict[str, Any]
+Configs = tuple[tuple[int, Config], ...]
+"""A schedule of configs: each holds after its epoch, the first after 0."""
 FORMS: dict[str, type[Domain]] = {
     "float": Float,
     "int": Int,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -36,6 +35,7 @@ from sweeps.spec.phases import (
     Phase,
     Preflight,
     Refine,
+    Replay,
     SearchPhase,
     phase_name,
 )
@@ -167,6 +167,12 @@ class SweepSpec(Model):
                     f"{phase.kind} has nothing before it to go on from",
                     "Put an explore or grid phase first.",
                 )
+            if isinstance(phase, Replay) and (origin := phase.trial.rpartition("-")[0]) not in names[:i]:
+                raise SpecError(
+                    f"phases[{i}].trial", f"there is no phase {origin!r} before it", "Name one of its trials."
+                )
+            if isinstance(phase, Confirm):
+                self._confirms_a_schedule_whole(f"phases[{i}]", phase, self.phases[:i])
             if isinstance(phase, Preflight) and i > 0:
                 raise SpecError(f"phases[{i}]", "preflight comes after another phase", "Put it first.")
             if isinstance(phase, Halving) and phase.min_epochs > phase.epochs:
@@ -211,12 +217,6 @@ class SweepSpec(Model):
                 f"interval ({phase.interval}) is not below epochs ({phase.epochs}), so nothing is ever compared",
                 "Lower it, or train longer.",
             )
-        if phase.population * phase.quantile < 1 - 1e-9:
-            raise SpecError(
-                f"{path}.quantile",
-                f"a share of {phase.quantile:g} of {phase.population} members is less than one",
-                f"Write {math.ceil(100 / phase.population) / 100:g} or more, or raise population.",
-            )
         for name in phase.mutations or {}:
             if name not in self.space.searched:
                 known = name in self.space
@@ -231,8 +231,18 @@ class SweepSpec(Model):
                     else f"Known: {', '.join(self.space.searched)}.",
                 )
 
+    def _confirms_a_schedule_whole(self, path: str, phase: Confirm, before: tuple[Phase, ...]) -> None:
+        """Raises SpecError where a population's schedule would be confirmed over fewer or more epochs than it has."""
+        last = next((found for found in reversed(before) if isinstance(found, SearchPhase)), None)
+        if isinstance(last, Evolve) and phase.epochs not in (None, last.epochs):
+            raise SpecError(
+                f"{path}.epochs",
+                f"{phase_name(last)} finds schedules of {last.epochs} epochs, not of {phase.epochs}",
+                "Leave it out.",
+            )
+
     @property
-    def with_trials(self) -> tuple[Explore | Refine | Grid | Evolve | Confirm, ...]:
+    def with_trials(self) -> tuple[Explore | Refine | Grid | Evolve | Confirm | Replay, ...]:
         """The phases that have trials: all but preflight."""
         return tuple(phase for phase in self.phases if not isinstance(phase, Preflight))
 
@@ -250,7 +260,7 @@ class SweepSpec(Model):
 def readable(error: ValidationError) -> SpecError:
     """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
     first = error.errors()[0]
-    tags = {"preflight", "explore", "refine", "grid", "evolve", "confirm"}
+    tags = {"preflight", "explore", "refine", "grid", "evolve", "confirm", "replay"}
     loc = [part for part in first["loc"] if part not in {*tags, "[key]", "constrained-float"}]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "spec"
     if first["type"] == "extra_forbidden":
@@ -281,6 +291,7 @@ def known_keys(loc: tuple[str | int, ...]) -> list[str]:
         "evolve": Evolve,
         "mutations": Mutation,
         "confirm": Confirm,
+        "replay": Replay,
     }
     for part in reversed(loc[:-1]):
         if part in models:

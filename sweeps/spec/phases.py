@@ -114,6 +114,18 @@ class Confirm(Model):
     data_fraction: float = Field(default=1.0, gt=0, le=1)
 
 
+class Replay(Model):
+    """One trial again, from scratch: trained by the schedule of hyperparameters that its ancestors had. What `sweeps
+    replay` adds to a sweep."""
+
+    kind: Literal["replay"]
+    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
+    trial: str
+    """As in the report: `evolve-003`."""
+    seeds: int = Field(default=3, gt=0)
+    """The first is the trial's own, which gives its numbers again."""
+
+
 Check = Literal["initial_loss", "input_independent", "overfits_one_batch", "gradients"]
 
 
@@ -126,7 +138,7 @@ class Preflight(Model):
     """Checks that may fail, each with the reason; it stands in the report."""
 
 
-Phase = Annotated[Preflight | Explore | Refine | Grid | Evolve | Confirm, Field(discriminator="kind")]
+Phase = Annotated[Preflight | Explore | Refine | Grid | Evolve | Confirm | Replay, Field(discriminator="kind")]
 
 
 def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[float]:
@@ -137,6 +149,6 @@ def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[
     return found
 
 
-def phase_name(phase: Preflight | SearchPhase | Confirm) -> str:
+def phase_name(phase: Preflight | SearchPhase | Confirm | Replay) -> str:
     """The phase's own name, or its kind."""
     return phase.name or str(phase.kind)  # type: ignore[union-attr]

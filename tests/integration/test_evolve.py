@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import os
@@ -15,8 +16,9 @@ import pytest
 from e2e.terminal import of_kind
 from engine import run_toy
 from faults.harness import check_whole, gives_back, strikes
-from sweeps import Sweep, SweepFailed
+from sweeps import Sweep, SweepFailed, UsageError
 from sweeps.events import Events
+from sweeps.insight.lineage import schedule
 from sweeps.storage import files
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -52,6 +54,21 @@ def check_lineage(lines: list[dict[str, Any]], sweep: Sweep) -> list[dict[str, A
             assert rate == taken[-1]["after"]["lr"], "it takes effect with the next epoch"
         assert metrics["val/loss"] == before + rate * (0.1 * rate - before), (name, epoch)
     return exploits
+
+
+def check_schedules(sweep: Sweep, phase: str) -> None:
+    """Each trial of a phase that trains others' schedules has, to the last bit, the loss that its own gives from
+    scratch; that of the chain of ancestors, whatever the seed, for the toy draws nothing."""
+    for trial in sweep.history.of_phase(phase):
+        rate, loss = math.nan, 1.0
+        for epoch, value in trial.curve("val/loss"):
+            rate = trial.config_at(epoch)["lr"]
+            loss += rate * (0.1 * rate - loss)
+            assert value == loss
+        if trial.role != "baseline":
+            origin = sweep.history.trials[trial.role]
+            assert trial.curve("val/loss")[-1] == origin.curve("val/loss")[-1], "as its lineage had"
+            assert trial.config == origin.config
 
 
 def working(lines: list[dict[str, Any]], phase: str) -> float:
@@ -114,6 +131,7 @@ def test_more_members_than_slots_take_turns(tmp_path: Path) -> None:
     assert verdict is not None
     winner = next(arm for arm in verdict.arms if arm.arm != "baseline")
     assert winner.config == sweep.history.trials[winner.arm].config, "its final config was confirmed"
+    check_schedules(sweep, "confirm")
 
 
 def test_a_population_without_checkpoints_says_so_at_its_first_interval(tmp_path: Path) -> None:
@@ -209,3 +227,29 @@ def test_members_of_several_workers_take_over_in_step(tmp_path: Path) -> None:
             trial.config_at(epoch.epoch)["lr"] for epoch in trial.epochs
         ], "each rate was in the optimizer from the next epoch on"
         assert len({epoch.slot for epoch in trial.epochs}) == 1
+
+
+def test_a_replay_gives_the_numbers_of_the_lineage_again(tmp_path: Path) -> None:
+    """On the platform's own loop, with its generators and its optimizer's state; another seed gives others."""
+    space = {"lr": {"log": [1e-3, 1.0]}, "batch_size": {"powers_of_two": [8, 32]}, "dropout": {"float": [0.0, 0.4]}}
+    sweep = run_toy(
+        tmp_path, "toys:Signs", space=space, phases=[evolve(population=4, epochs=8)], checkpoint_every=None,
+        resources={"cpus_per_worker": 0.5, "concurrency": 2}, report_every=0.0,
+    )  # fmt: skip
+    members = sweep.history.of_phase("evolve")
+    trial = max(members, key=lambda member: len(schedule(sweep.history, member)))
+    configs = schedule(sweep.history, trial)
+    assert len(configs) > 1
+    sweep.replay(trial.trial, seeds=3, out=io.StringIO())
+    again = sweep.history.of_phase("replay")
+    assert [member.fidelity["seed"] for member in again] == [0, 1, 2]
+    assert [member.configs for member in again] == [configs] * 3
+    same = again[0]
+    assert same.curve("val/loss")[-1] == trial.curve("val/loss")[-1], "to the last bit"
+    assert again[1].curve("val/loss")[-1] != trial.curve("val/loss")[-1]
+    (told,) = [line for line in sweep.history.findings if line["finding"] == "replayed"]
+    assert told["evidence"]["own"] == told["evidence"]["value"] == trial.curve("val/loss")[-1][1]
+    assert told["evidence"]["values"] == [member.curve("val/loss")[-1][1] for member in again[1:]]
+    assert sweep.history.status == "FINISHED"
+    with pytest.raises(UsageError, match="Did you mean evolve-003"):
+        sweep.replay("evolve-03")

@@ -13,10 +13,11 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from sweeps.errors import PlanError, UsageError
 from sweeps.history import History
-from sweeps.insight.lineage import wanted
+from sweeps.insight.lineage import ancestry, wanted
 from sweeps.insight.memory import refused
 from sweeps.journal import FORMAT
 from sweeps.population import EXPLOIT, REPLACEMENTS, Population, check_ray
+from sweeps.report.population import leader, population
 from sweeps.resume import extended
 from sweeps.slots import Order
 from sweeps.space import mutate
@@ -44,8 +45,8 @@ class Herd:
         self.lines, self.history, self.told = [], History(SimpleNamespace(name="herd")), []
         if not lines:
             self.write(
-                "sweep", format=FORMAT, name="herd", spec=self.spec.document(), spec_digest="", generation=1, git=None,
-                versions={}, hardware={}, began=0.0, ready=0.0,
+                "sweep", format=FORMAT, id="1", name="herd", spec=self.spec.document(), spec_digest="", generation=1,
+                git=None, versions={}, hardware={}, began=0.0, ready=0.0,
             )  # fmt: skip
             space = self.spec.space.model_dump(mode="json", by_alias=True)
             self.write("phase", phase="evolve", phase_kind="evolve", space=space, changes=[], comparison=None, trials=8)
@@ -154,10 +155,9 @@ def test_every_exploit_follows_from_those_that_came_to_the_epoch_before(mode, po
             last_first = reversed(list(here))  # of equals the last to come is the better: nobody copies its like
             ranked = sorted(last_first, key=here.get, reverse=mode == "max")
             size = min(math.ceil(len(here) * quantile), len(here) // 2)
-            judged = len(here) >= math.ceil(1 / quantile - 1e-9)
-            worst = ranked[len(ranked) - size :] if judged else []
+            worst = ranked[len(ranked) - size :]
             assert line["decision"] == (EXPLOIT if line["trial"] in worst else "CONTINUE")
-            assert (line["cutoff"] is None) == (not judged)
+            assert (line["cutoff"] is None) == (len(here) == 1), "the first has nobody to be compared with"
             if line["kind"] == "decision":
                 continue
             exploits += 1
@@ -170,7 +170,7 @@ def test_every_exploit_follows_from_those_that_came_to_the_epoch_before(mode, po
             assert lr != old
             assert 1e-4 <= lr <= 1
         assert {trial.told for trial in herd.history.trials.values()} == {12}
-    assert exploits > 0 or population * quantile == 1, "then only the last to come to an epoch is judged"
+    assert exploits > 0
 
 
 def test_a_population_gets_better_than_the_same_members_each_on_its_own():
@@ -389,3 +389,28 @@ def test_a_ray_whose_class_is_another_is_refused(monkeypatch):
 
 def test_tune_can_pickle_the_scheduler_and_gets_nothing():
     assert vars(pickle.loads(pickle.dumps(Herd().judge))) == {}
+
+
+def test_the_figure_shows_the_lineage_of_the_winner_and_its_schedule():
+    histories = (evolved(seed, population=8, quantile=0.5).history for seed in range(50))
+    found = ((history, leader(history, list(history.trials.values()))) for history in histories)
+    history, winner = next((h, w) for h, w in found if w is not None and len(ancestry(h, w)) > 2)
+    assert winner.curve("m")[-1][1] == min(trial.curve("m")[-1][1] for trial in history.trials.values())
+    line = ancestry(history, winner)
+    figure = population(history)
+    assert figure is not None
+    scores, *schedules = figure.axes
+    (drawn,) = (found for found in scores.lines if found.get_label() == f"lineage of {winner.trial}")
+    expected = [history.trials[p.trial].epochs[n].metrics["m"] for p in line for n in range(p.after, p.until)]
+    assert list(drawn.get_ydata()) == expected
+    assert list(drawn.get_xdata()) == list(range(1, 13))
+    exploits = sum(len(trial.exploits) for trial in history.trials.values())
+    assert scores.get_title() == f"8 members, {exploits} exploits"
+    assert [axes.get_ylabel() for axes in schedules] == ["lr", "batch_size"]
+    rates = [part.config["lr"] for part in line for _ in range(part.after, part.until)]
+    assert list(schedules[0].lines[-1].get_ydata()) == rates
+    assert schedules[0].get_yscale() == "log"
+
+
+def test_without_a_population_there_is_no_figure_of_one():
+    assert population(Herd().history) is None

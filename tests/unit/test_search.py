@@ -182,6 +182,7 @@ def test_the_searcher_hands_out_every_trial_once_in_order_and_says_so():
             "lease": 1,
             "judged": (),
             "instead": None,
+            "configs": (),
             "told": 0,
         },
     }

@@ -225,3 +225,50 @@ def test_a_trial_goes_on_from_the_state_that_was_saved(tmp_path):
     pointer = first.answer("next", 0.0)["reports"][0]["checkpoint"]
     second = worker(tmp_path, reporting(2), 2, resume=pointer)
     assert int(second.session.state["epoch"]) == 1
+
+
+def scheduled(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A loop whose state is what it was trained with, epoch by epoch."""
+    done = list((session.state or {"done": []})["done"])
+    session.checkpoint_with(lambda: {"done": list(done)})
+    for epoch in range(len(done) + 1, session.fidelity.epochs + 1):
+        done.append(config["lr"])
+        yield Report(epoch, {"val/loss": sum(rate * 10**-n for n, rate in enumerate(done))})
+
+
+SCHEDULE = ((0, {"lr": 1}), (2, {"lr": 2}), (3, {"lr": 3}))
+ONE_TWO_THREE = 1 + 0.1 + 0.02 + 0.003 + 0.0003
+
+
+@pytest.mark.parametrize("report_every", [0.0, 60.0])
+@pytest.mark.parametrize("resumed", [None, 1, 2, 3])
+def test_a_schedule_of_configs_goes_on_from_its_own_state_wherever_it_is_resumed(tmp_path, report_every, resumed):
+    whole = worker(tmp_path, scheduled, 5, configs=SCHEDULE, checkpoints=(1,))
+    told = reports(drawn(whole, report_every))
+    assert told[-1]["metrics"]["val/loss"] == pytest.approx(ONE_TWO_THREE)
+    assert [r["epoch"] for r in told if r["checkpoint"]] == [1, 2, 3, 5], "also where the config changes"
+    if resumed:
+        found = worker(tmp_path, scheduled, 5, configs=SCHEDULE, resume=f"checkpoints/t/{resumed}", told=4)
+        again = reports(drawn(found, report_every))
+        assert [r["metrics"]["val/loss"] for r in again] == [r["metrics"]["val/loss"] for r in told[resumed:]]
+
+
+def test_a_schedule_whose_checkpoint_is_torn_begins_afresh_and_changes_where_it_did(tmp_path):
+    told = reports(drawn(worker(tmp_path, scheduled, 5, configs=SCHEDULE)))
+    (tmp_path / "checkpoints/t/3/manifest.json").write_text("{")
+    found = Worker(scheduled, tmp_path, CPU)
+    fidelity = {"epochs": 5, "data_fraction": 1.0, "seed": 0}
+    order = Order("t", 1, {}, fidelity, resume="checkpoints/t/3", told=4, configs=SCHEDULE)
+    assert "torn" in found.answer("start", order)["torn"]
+    again = reports(drawn(found))
+    assert [r["metrics"]["val/loss"] for r in again] == [r["metrics"]["val/loss"] for r in told]
+
+
+def test_a_loop_without_checkpoints_cannot_follow_a_schedule(tmp_path):
+    def trial(config: dict[str, Any], session: Session) -> Iterator[Report]:
+        for epoch in range(1, 6):
+            yield Report(epoch, {"val/loss": 1.0})
+
+    answers = drawn(worker(tmp_path, trial, 5, configs=SCHEDULE))
+    assert "cannot change after epoch 2" in answers[-1]["failure"]["message"]
+    assert "session.checkpoint_with" in answers[-1]["failure"]["message"]

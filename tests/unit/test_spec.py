@@ -213,8 +213,6 @@ BAD = {
     "never compared": (changed("- kind: explore", "- {kind: evolve, interval: 27}\n  - kind: explore"),
                        "phases[0].interval", 12,
                        "interval (27) is not below epochs", "Lower it"),
-    "less than one": (changed("- kind: explore", "- {kind: evolve, population: 6, quantile: 0.1}\n  - kind: explore"),
-                      "phases[0].quantile", 12, "of 6 members is less than one", "Write 0.17"),
     "more than half": (changed("- kind: explore", "- {kind: evolve, quantile: 0.6}\n  - kind: explore"),
                        "phases[0].quantile", 12, "0.6 is above 0.5", "Lower"),
     "a mutation of nothing": (
