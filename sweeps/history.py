@@ -125,6 +125,10 @@ class TrialHistory:
         """The newest checkpoint that the journal names."""
         return next((e.checkpoint for e in reversed(self.epochs) if e.checkpoint), None)
 
+    def checkpoint_at(self, epoch: int) -> str | None:
+        """The checkpoint that came with that epoch's report."""
+        return next((found.checkpoint for found in reversed(self.epochs) if found.epoch == epoch), None)
+
     def config_at(self, epoch: int) -> Config:
         """The config with which that epoch was, or would be trained; of epoch 0 the first."""
         if self.configs:

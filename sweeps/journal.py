@@ -12,7 +12,7 @@ seconds, and is never changed once written. Kinds and what they carry besides:
     report     trial, attempt, epoch, metrics, checkpoint, seconds, slot    an epoch ended
     decision   trial, epoch, rung, value, cutoff, decision, unstopped       a scheduler judged a trial at a rung
     exploit    trial, attempt, epoch, donor, checkpoint, before, after, cause      a member takes over another's state;
-               rung, value, cutoff, decision besides, where a decision was the reason
+               rung, value, decision, ahead_of, others besides, where a decision was the reason
     failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
     finding    finding, severity, message, evidence                         something a person should know
     test       phase, arms                                                  the test split is about to be read

@@ -1,10 +1,11 @@
 """The scheduler of a population: who takes over from whom. On Ray Tune's PopulationBasedTraining, without its pauses.
 
-Three things are other than in Ray's. Members are compared at the same epoch only, each with those that came there
-before it, so that nobody waits and a donor's checkpoint is of the member's own epoch: the second to come is in a
-tournament of two (as in Jaderberg et al. 2017), the last is compared with all. What is drawn comes from (seed,
-member, epoch), so that every choice follows from the journal so far. And an exploit is told, not carried out here: the
-driver sends the donor's checkpoint to the member's own slot (`sweeps.events`), where Ray would pause and requeue it.
+Three things are other than in Ray's. Two members are compared at the newest epoch to which both came, so that nobody
+waits and no lead in epochs counts as one in the metric; who is ahead of more others ranks higher (Copeland's rule). One
+of the worst takes over from one of the best that has come to its own epoch, else from one that is behind: its weights,
+and its epoch. What is drawn comes from (seed, member, epoch), so that every choice follows from the journal so far. And
+an exploit is told, not carried out here: the driver sends the donor's checkpoint to the member's own slot
+(`sweeps.events`), where Ray would pause and requeue it.
 
 With more members than slots they take turns: at an epoch where it was compared, a member makes room for one that is
 behind it, or equally far and better, so that the worst come last and see most of the others.
@@ -12,6 +13,7 @@ behind it, or equally far and better, so that the worst come last and see most o
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from sweeps.errors import PlanError
 from sweeps.history import LIVE, History, TrialHistory
-from sweeps.insight.lineage import Arrival, arrivals, best_first, last_judged, most_donors
+from sweeps.insight.lineage import Arrival, last_judged, standings
 from sweeps.schedule import Decided
 from sweeps.search import Scratch
 from sweeps.slots import Order, non_finite
@@ -84,12 +86,10 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         )  # fmt: skip
         self.history, self.phase, self.explore, self.decided = history, phase, explore, decided
         self.seed = history.spec.seed
-        self.came: dict[int, dict[Member, float]] = {}
-        """By epoch: who came to it, in that order, and how good each was, the higher the better."""
         self.newest: dict[str, tuple[int, float]] = {}
-        """Where each member was judged last, and how good it was."""
-        self.judging: tuple[int, float, bool] = (0, math.nan, False)
-        """The report that is judged: its epoch and value, and whether another member's turn is before it."""
+        """Where each member was judged last, and how good it was, the higher the better."""
+        self.judging: tuple[Member, int, float, bool] = (Member(""), 0, math.nan, False)
+        """The report that is judged: whose, its epoch and value, and whether another member's turn is before it."""
         self.paused: dict[str, Any] = {}
         """Tune's trial of each member that waits for a slot."""
         self.at_work: set[str] = set()
@@ -110,7 +110,7 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         for line in self.history.decisions:
             if line["trial"] in members:
                 decided.add((line["trial"], line["epoch"]))
-                self._arrive(Member(line["trial"]), line["epoch"], self._metric_op * line["value"])
+                self.newest[line["trial"]] = line["epoch"], self._metric_op * line["value"]
         for name, trial in members.items():
             last = trial.epochs[-1] if trial.epochs and trial.status in LIVE else None
             if last is None or last.done or (name, last.epoch) in decided or non_finite(last.epoch, last.metrics):
@@ -131,9 +131,10 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         if not result.get("judged") or not math.isfinite(result.get("value", math.nan)):
             return str(TrialScheduler.CONTINUE)
         self._trial_state[known].last_perturbation_time = epoch - self.phase.interval  # the order says which are judged
-        self._arrive(known, epoch, self._metric_op * result["value"])
-        self.judging = epoch, result["value"], self._before(known.trial_id)
-        ahead = [SimpleNamespace(status="PENDING")] if self.judging[2] else []
+        self.newest[known.trial_id] = epoch, self._metric_op * result["value"]
+        before = self._before(known.trial_id)
+        self.judging = known, epoch, result["value"], before
+        ahead = [SimpleNamespace(status="PENDING")] if before else []
         action = str(super().on_trial_result(Waiting(ahead), known, result))
         if action == TrialScheduler.PAUSE:
             self.at_work.discard(known.trial_id)
@@ -184,47 +185,76 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         mine = self._key(name)
         return any(self._key(other) < mine for other in [*(o.trial for o in again), *self.paused]) or more
 
-    def _arrive(self, known: Member, epoch: int, score: float) -> None:
-        self.came.setdefault(epoch, {})[known] = score
-        self.newest[known.trial_id] = epoch, score
-
     def _save_trial_state(self, state: Any, time: int, result: dict[str, Any], trial: Any) -> None:
-        """Nothing: see `_arrive`."""
+        """Nothing: see `standings`."""
 
     def _quantiles(self) -> tuple[list[Member], list[Member]]:
-        """Ray's lower and upper quantile of those that came to the epoch that is judged; empty for the first."""
-        came = self.came[self.judging[0]]
+        """Ray's lower and upper quantile by how many of the others each is ahead of; empty while there are no others.
+
+        Of equals the one that is judged is the better: nobody takes over from its like.
+        """
         everything = self._trial_state
-        self._trial_state = {known: SimpleNamespace(last_score=score) for known, score in came.items()}
+        self._trial_state = {known: SimpleNamespace(last_score=wins) for known, wins in self.wins().items()}
         try:
             lower, upper = super()._quantiles()
         finally:
             self._trial_state = everything
         return lower, upper
 
+    def standings(self) -> dict[str, dict[int, Arrival]]:
+        """What each member was at each epoch; the report that is judged is not in the journal yet, its own stands last.
+
+        A donor's weights are those of its `Arrival`.
+        """
+        known, epoch, value, _ = self.judging
+        found = standings(self.history, self.phase, epoch)
+        own = found.pop(known.trial_id, {})
+        return {**found, known.trial_id: {**own, epoch: Arrival(known.trial_id, value, None)}}
+
+    def wins(self) -> dict[Member, float]:
+        """Of how many others each that came anywhere is ahead at the newest epoch to which both came, a tie as half."""
+        stands = {name: came for name, came in self.standings().items() if came}
+        found = {Member(name): 0.0 for name in stands}
+        for one, other in itertools.combinations(stands, 2):
+            if both := stands[one].keys() & stands[other].keys():
+                lead = self._metric_op * (stands[one][max(both)].value - stands[other][max(both)].value)
+                found[Member(one)] += 1.0 if lead > 0 else 0.5 if lead == 0 else 0.0
+                found[Member(other)] += 1.0 if lead < 0 else 0.5 if lead == 0 else 0.0
+        return found
+
     def _checkpoint_or_exploit(
         self, trial: Member, tune_controller: Any, upper_quantile: list[Member], lower_quantile: list[Member]
     ) -> None:
         """Tell what is decided; every checkpoint was written before its report was told."""
-        epoch, value, paused = self.judging
-        cutoff = self.came[epoch][lower_quantile[-1]] * self._metric_op if lower_quantile else None
-        told = {"epoch": epoch, "rung": float(epoch), "value": value, "cutoff": cutoff}
+        _, epoch, value, paused = self.judging
+        wins = self.wins()
+        told = {"epoch": epoch, "rung": float(epoch), "value": value, "cutoff": None}
+        told |= {"ahead_of": wins[trial], "others": len(wins) - 1}
         waits = {"paused": True} if paused else {}
-        found = self._exploited(trial.trial_id, epoch, upper_quantile) if trial in lower_quantile else {}
+        found = self._exploited(trial, epoch, upper_quantile) if trial in lower_quantile else {}
         decision = EXPLOIT if found else str(TrialScheduler.CONTINUE)
         self.decided(trial.trial_id, {**told, "decision": decision, **waits, **found})
 
-    def _exploited(self, name: str, epoch: int, upper: Sequence[Member]) -> dict[str, Any]:
+    def _exploited(self, known: Member, epoch: int, upper: Sequence[Member]) -> dict[str, Any]:
         """What an exploit at this epoch is: a donor of the upper quantile, and the config to go on with."""
-        saved = {arrival.trial: arrival.checkpoint for arrival in arrivals(self.history, self.phase, epoch)}
-        donors = [donor.trial_id for donor in upper if saved.get(donor.trial_id)]
-        if not donors:
+        stands = self.standings()
+        near: list[tuple[int, Arrival]] = []
+        for donor in upper:
+            at = max((e for e in stands[donor.trial_id] if e <= epoch), default=0)
+            if at and stands[donor.trial_id][at].checkpoint and stands[donor.trial_id][at].trial != known.trial_id:
+                near.append((at, stands[donor.trial_id][at]))
+        if not near:
             return {}
-        rng = self.draw(name, epoch)
-        donor = donors[int(rng.integers(len(donors)))]
-        after = self.explore(self.history.trials[donor].config_at(epoch), rng)
-        before = self.history.trials[name].config
-        return {"donor": donor, "checkpoint": saved[donor], "before": before, "after": after, "cause": ""}
+        nearest = [found for found in near if found[0] == epoch] or near  # from one behind, it loses what is between
+        rng = self.draw(known.trial_id, epoch)
+        return self._taken(*nearest[int(rng.integers(len(nearest)))], rng) | {
+            "before": self.history.trials[known.trial_id].config, "cause": "",
+        }  # fmt: skip
+
+    def _taken(self, epoch: int, found: Arrival, rng: np.random.Generator) -> dict[str, Any]:
+        """The fields of an exploit that takes over what a member was at an epoch."""
+        config = self.history.trials[found.trial].config_at(epoch)
+        return {"donor": found.trial, "checkpoint": found.checkpoint, "after": self.explore(config, rng)}
 
     def replacement(self, trial: TrialHistory, cause: str) -> dict[str, Any] | None:
         """What takes the place of a member that became non-finite or ran out of memory: a copy of a good one as it was
@@ -235,19 +265,27 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
             return None
         rng = self.draw(trial.trial, trial.told, trial.attempt)
         epoch = last_judged(self.phase, trial)
-        good = [found for found in self._best(epoch, trial) if found.checkpoint][: most_donors(self.phase)]
         found: dict[str, Any] = {"epoch": trial.told, "before": trial.config, "cause": cause}
+        stands = standings(self.history, self.phase, epoch)
+        others = [came for name, came in stands.items() if name != trial.trial]
+        good = [came[epoch] for came in others if epoch in came and came[epoch].checkpoint]
+        good.sort(key=lambda arrival: -self._metric_op * arrival.value)
         if good:
-            donor = good[int(rng.integers(len(good)))]
-            config = self.history.trials[donor.trial].config_at(epoch)
-            return {**found, "donor": donor.trial, "checkpoint": donor.checkpoint, "after": self.explore(config, rng)}
-        told = (self._best(epoch, trial) for epoch in range(max(trial.told, 1), 0, -1))
-        like = next((self.history.trials[best[0].trial].config_at(1) for best in told if best), trial.config)
-        return {**found, "donor": "", "checkpoint": None, "after": self.explore(like, rng)}
+            best = good[: math.ceil(self.phase.population * self.phase.quantile)]
+            return found | self._taken(epoch, best[int(rng.integers(len(best)))], rng)
+        return found | {"donor": "", "checkpoint": None, "after": self.explore(self._good_so_far(trial), rng)}
 
-    def _best(self, epoch: int, but: TrialHistory) -> list[Arrival]:
-        """The other members that came to an epoch, best first."""
-        return [found for found in best_first(self.history, self.phase, epoch) if found.trial != but.trial]
+    def _good_so_far(self, but: TrialHistory) -> Config:
+        """The config of the best other member at the newest epoch to which one came; its own where none did."""
+        assert self.history.spec is not None
+        metric = self.history.spec.metric
+        others = [trial for trial in self.history.of_phase(but.phase) if trial is not but]
+        for epoch in range(max(but.told, 1), 0, -1):
+            values = [(dict(trial.curve(metric)).get(epoch, math.nan), trial) for trial in others]
+            finite = [(self._metric_op * value, trial) for value, trial in values if math.isfinite(value)]
+            if finite:
+                return max(finite, key=lambda pair: pair[0])[1].config_at(1)
+        return but.config
 
     def draw(self, name: str, epoch: int, attempt: int = 0) -> np.random.Generator:
         """What is drawn for a member at an epoch comes from here; `attempt` tells replacements apart."""

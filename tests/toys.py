@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from torch import nn
@@ -102,6 +103,45 @@ def annealed(config: dict[str, Any], session: Session) -> Iterator[Report]:
         done = epoch
         broken = config.get("behaviour") == "nan" and epoch == 2
         yield Report(epoch, {"val/loss": math.nan if broken else loss, "val/lr": config["lr"]})
+
+
+NOISE, START, COORDINATES, STEPS = 1.0, 10.0, 512, 10
+"""Of `noisy`: the gradient's noise, where each coordinate begins, how many there are, steps of an epoch."""
+
+
+def noisy(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """SGD on ½x² under gradient noise, whose best rate is known at each step: s / (s + NOISE²) where s is the mean x².
+
+    So it must fall, from near 1 to one over the steps done; then s is about NOISE² over the steps done, which no
+    constant rate comes near (`least_constant`).
+    """
+    rng = np.random.default_rng(session.fidelity.seed)
+    done, x = 0, torch.full((COORDINATES,), START, dtype=torch.float64)
+    if session.state:
+        done, x = session.state["epoch"], session.state["x"].clone()
+    session.checkpoint_with(lambda: {"epoch": done, "x": x})
+    for epoch in range(1, session.fidelity.epochs + 1):
+        draw = torch.from_numpy(rng.normal(scale=NOISE, size=(STEPS, COORDINATES)))
+        if epoch <= done:
+            continue
+        for noise in draw:
+            x = x - config["lr"] * (x + noise)
+        done = epoch
+        yield Report(epoch, {"val/loss": float((x**2).mean())})
+
+
+def least_constant(epochs: int) -> float:
+    """The least expected value of `noisy` after so many epochs, of all constant rates."""
+    rates = np.geomspace(1e-4, 1.0, 10_000)
+    shrink = (1 - rates) ** 2
+    kept = shrink ** (STEPS * epochs)
+    left = np.divide(1 - kept, 1 - shrink, where=shrink < 1, out=np.ones_like(rates))
+    return float((kept * START**2 + rates**2 * NOISE**2 * left).min())
+
+
+def least_possible(epochs: int) -> float:
+    """The same of the best schedule: 1/s grows by 1/NOISE² with each step."""
+    return float(1 / (1 / START**2 + STEPS * epochs / NOISE**2))
 
 
 def without_checkpoints(config: dict[str, Any], session: Session) -> Iterator[Report]:

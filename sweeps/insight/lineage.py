@@ -7,7 +7,7 @@ keeper which checkpoints a member may still load, replay and confirm the schedul
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass
 
 from sweeps.history import LIVE, History, TrialHistory
@@ -17,33 +17,48 @@ from sweeps.spec import Evolve, phase_name
 
 @dataclass(frozen=True)
 class Arrival:
-    """A member came to an epoch at which the population is compared."""
+    """What a member was when it came to an epoch at which the population is compared."""
 
     trial: str
+    """The member whose training that was: another one's, where this one has taken over from it since."""
     value: float
     checkpoint: str | None
 
 
-def arrivals(history: History, phase: Evolve, epoch: int) -> list[Arrival]:
-    """Who came to an epoch with a finite value, in the order in which they came."""
-    spec = history.spec
-    assert spec is not None
-    found = []
-    for trial in history.of_phase(phase_name(phase)):
-        at = bisect_left(trial.epochs, epoch, key=lambda report: report.epoch)
-        for report in trial.epochs[at : at + 1]:
-            if report.epoch == epoch and math.isfinite(report.metrics.get(spec.metric, math.nan)):
-                found.append((report.at, trial.trial, report))
-    found.sort(key=lambda arrival: arrival[:2])
-    return [Arrival(name, report.metrics[spec.metric], report.checkpoint) for _, name, report in found]
+def standings(history: History, phase: Evolve, epoch: int) -> dict[str, dict[int, Arrival]]:
+    """By member, in the order in which they began: what it was at each epoch to which it came, for who is compared at
+    the given one.
+
+    One that has taken over before was what its donor was. At that epoch itself it is what it came as: else each that
+    is replaced would leave the others among the worst. Those that ended before their time are left out.
+    """
+    members = history.of_phase(phase_name(phase))
+    return {trial.trial: came(history, phase, trial, epoch) for trial in members if trial.status in LIVE or trial.whole}
 
 
-def best_first(history: History, phase: Evolve, epoch: int) -> list[Arrival]:
-    """The same, best first; of equals the last to come is the better, as in Ray's quantiles."""
+def came(history: History, phase: Evolve, trial: TrialHistory, before: int) -> dict[int, Arrival]:
+    """A member's part of `standings`."""
     assert history.spec is not None
-    sign = 1 if history.spec.mode == "min" else -1
-    last_first = reversed(arrivals(history, phase, epoch))
-    return sorted(last_first, key=lambda arrival: sign * arrival.value)
+    metric, judged = history.spec.metric, set(phase.judged)
+    found: dict[int, Arrival] = {}
+
+    def arrive(name: str, epoch: int, value: float, checkpoint: str | None) -> None:
+        if epoch in judged and math.isfinite(value):
+            found[epoch] = Arrival(name, value, checkpoint)
+
+    exploits = deque(exploit for exploit in trial.exploits if exploit.epoch < before)
+    for report in [*trial.epochs, None]:
+        while exploits and (report is None or exploits[0].epoch < report.epoch):
+            exploit = exploits.popleft()
+            at = int(exploit.checkpoint.rpartition("/")[2]) if exploit.checkpoint else 0
+            for later in [epoch for epoch in found if epoch > at]:
+                del found[later]
+            if exploit.checkpoint:
+                origin = history.trials[exploit.checkpoint.split("/")[-2]]
+                arrive(origin.trial, at, dict(origin.curve(metric)).get(at, math.nan), exploit.checkpoint)
+        if report is not None:
+            arrive(trial.trial, report.epoch, report.metrics.get(metric, math.nan), report.checkpoint)
+    return found
 
 
 def last_judged(phase: Evolve, trial: TrialHistory) -> int:
@@ -51,27 +66,25 @@ def last_judged(phase: Evolve, trial: TrialHistory) -> int:
     return max((epoch for epoch in phase.judged if epoch <= trial.told), default=0)
 
 
-def most_donors(phase: Evolve) -> int:
-    """So many of the best at an epoch are among its upper quantile at most."""
-    return math.ceil(phase.population * phase.quantile)  # Ray's own arithmetic
-
-
 def wanted(history: History, phase: Evolve) -> set[str]:
-    """The checkpoints that a member may still load: its own lineage's, and the donors' of the epochs to come."""
+    """The checkpoints that a member may still load: what it goes on from itself, and what any member was where somebody
+    is still to be compared, or at the newest epoch before."""
     name = phase_name(phase)
     opened = history.phases.get(name)
     if opened is None or opened.status == "FINISHED":
         return set()
     members = history.of_phase(name)
     live = [trial for trial in members if trial.status in LIVE]
-    found = {trial.resume for trial in live}
+    if not live and len(members) == phase.population:
+        return set()
     unborn = len(members) < phase.population
-    if live or unborn:
-        behind = 0 if unborn else min(last_judged(phase, trial) for trial in live)
-        for epoch in phase.judged:
-            if epoch >= behind:
-                best = best_first(history, phase, epoch)[: most_donors(phase)]
-                found |= {arrival.checkpoint for arrival in best}
+    behind = 0 if unborn else min(last_judged(phase, trial) for trial in live)
+    found = {trial.resume for trial in live}
+    for epoch in phase.judged:
+        if behind <= epoch <= max((trial.told for trial in members), default=0) + phase.interval:
+            for arrivals in standings(history, phase, epoch).values():
+                newest = max((at for at in arrivals if at <= epoch), default=None)
+                found |= {arrivals[newest].checkpoint} if newest else set()
     return {pointer for pointer in found if pointer}
 
 
@@ -85,6 +98,8 @@ class Segment:
     until: int
     """To this one."""
     config: Config
+    told: int
+    """Those up to this one have no report of theirs: the trial had told what it was before."""
 
 
 def ancestry(history: History, trial: TrialHistory, until: int | None = None) -> list[Segment]:
@@ -93,16 +108,16 @@ def ancestry(history: History, trial: TrialHistory, until: int | None = None) ->
     until = trial.told if until is None else until
     if trial.configs:
         ends = [*(since for since, _ in trial.configs[1:]), until]
-        spans = zip(trial.configs, ends, strict=True)
-        return [Segment(trial.trial, since, min(end, until), config) for (since, config), end in spans if since < until]
+        spans = ((since, min(end, until), config) for (since, config), end in zip(trial.configs, ends, strict=True))
+        return [Segment(trial.trial, since, end, config, since) for since, end, config in spans if since < end]
     newest = next((found for found in reversed(trial.exploits) if found.epoch < until), None)
     if newest is None:
-        return [Segment(trial.trial, 0, until, trial.config_at(1))]
+        return [Segment(trial.trial, 0, until, trial.config_at(1), 0)]
     if newest.checkpoint is None:  # it began anew
-        return [Segment(trial.trial, 0, until, newest.after)]
+        return [Segment(trial.trial, 0, until, newest.after, newest.epoch)]
     donor, epoch = newest.donor, int(newest.checkpoint.rpartition("/")[2])
     before = ancestry(history, history.trials[donor], epoch)
-    return [*before, Segment(trial.trial, epoch, until, newest.after)]
+    return [*before, Segment(trial.trial, epoch, until, newest.after, newest.epoch)]
 
 
 def schedule(history: History, trial: TrialHistory) -> Configs:

@@ -75,7 +75,7 @@ def spans(trial: TrialHistory) -> Iterator[tuple[int, int]]:
 def points(history: History, segment: Segment, metric: str) -> list[tuple[int, float]]:
     """The finite values of a segment's epochs."""
     curve = history.trials[segment.trial].curve(metric)
-    return [(epoch, v) for epoch, v in curve if segment.after < epoch <= segment.until and math.isfinite(v)]
+    return [(epoch, v) for epoch, v in curve if segment.told < epoch <= segment.until and math.isfinite(v)]
 
 
 def draw_scores(
@@ -85,7 +85,7 @@ def draw_scores(
     metric, seen = words.spec_of(history).metric, []
     for number, trial in enumerate(members):
         for after, until in spans(trial):
-            drawn = points(history, Segment(trial.trial, after, until, {}), metric)
+            drawn = points(history, Segment(trial.trial, after, until, {}, after), metric)
             seen += [value for _, value in drawn]
             if drawn:
                 label = "members" if number == after == 0 else None

@@ -44,6 +44,11 @@ class Order:
         return next((config for since, config in reversed(self.configs) if since <= epoch), self.config)
 
     @property
+    def inherits(self) -> bool:
+        """Whether it goes on from another trial's state."""
+        return self.resume is not None and self.resume.split("/")[-2] != self.trial
+
+    @property
     def changes(self) -> tuple[int, ...]:
         """The epochs after which its config is another one."""
         return tuple(epoch for epoch, _ in self.configs[1:])

@@ -29,7 +29,7 @@ def herd():
 def test_a_member_that_never_took_over_is_its_own_ancestor():
     history = herd()
     trial = member(history, "a", A, 12)
-    assert ancestry(history, trial) == [Segment("a", 0, 12, A)]
+    assert ancestry(history, trial) == [Segment("a", 0, 12, A, 0)]
     assert schedule(history, trial) == ((0, A),)
 
 
@@ -39,10 +39,10 @@ def test_a_chain_goes_through_donors_and_leaves_out_what_came_after_they_gave():
     member(history, "b", B, 12, (3, "a", 3, C))
     trial = member(history, "c", C, 12, (9, "b", 9, D))
     member(history, "d", D, 12, (9, "c", 9, A))
-    assert ancestry(history, trial) == [Segment("a", 0, 3, A), Segment("b", 3, 9, C), Segment("c", 9, 12, D)]
+    assert ancestry(history, trial) == [Segment("a", 0, 3, A, 0), Segment("b", 3, 9, C, 3), Segment("c", 9, 12, D, 9)]
     assert schedule(history, trial) == ((0, A), (3, C), (9, D))
     assert schedule(history, history.trials["a"]) == ((0, C), (6, D)), "c as it was when it gave"
-    assert ancestry(history, trial, 9) == [Segment("c", 0, 9, C)]
+    assert ancestry(history, trial, 9) == [Segment("c", 0, 9, C, 0)]
 
 
 def test_who_replaced_a_member_that_failed_goes_on_from_the_epoch_of_its_checkpoint():
@@ -50,6 +50,7 @@ def test_who_replaced_a_member_that_failed_goes_on_from_the_epoch_of_its_checkpo
     member(history, "a", A, 12)
     trial = member(history, "b", B, 12, (5, "a", 3, C))
     assert schedule(history, trial) == ((0, A), (3, C))
+    assert ancestry(history, trial)[-1] == Segment("b", 3, 12, C, 5), "what it told up to 5 was of what it was"
 
 
 def test_one_that_began_anew_has_no_ancestor():
@@ -75,5 +76,5 @@ def test_a_config_that_stays_the_same_is_one_entry():
 def test_a_trial_that_followed_a_schedule_has_it_again_as_far_as_it_came():
     history = herd()
     trial = member(history, "r", A, 7, configs=((0, A), (3, B), (9, C)))
-    assert ancestry(history, trial) == [Segment("r", 0, 3, A), Segment("r", 3, 7, B)]
+    assert ancestry(history, trial) == [Segment("r", 0, 3, A, 0), Segment("r", 3, 7, B, 3)]
     assert [trial.config_at(epoch) for epoch in (0, 3, 4, 9, 10)] == [A, A, B, B, C]
