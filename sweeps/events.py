@@ -53,6 +53,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.judged: dict[str, dict[str, Any]] = {}
         self.paused: set[str] = set()
         """Tune's ids of the trials that the scheduler has paused; their slots are free."""
+        self.waiting: dict[str, Any] = {}
+        """Tune's trials of the members that wait for a donor."""
         self.untold: set[str] = set()
         """Trials whose newest decision is not in the journal yet."""
         self.recovered: dict[str, int] = {}
@@ -127,6 +129,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         if order.trial in self.untold:
             self.untold.remove(order.trial)
             self._write_decision(history)
+        waits = self.population is not None and order.trial in self.population.waiting
         if judged and self.population:
             self.problem = self._cannot_evolve(history, self.population) or self.problem
         self.last[order.holder] = {"failure": failure, "done": told["done"]}
@@ -143,23 +146,45 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 again = replace(order, attempt=order.attempt + 1, resume=history.resume, told=history.told)
                 self.retry(again)
             self._replace(order, failure)
-        resume = history.resume or order.resume  # where a lease that Tune starts again goes on
-        order_now = {
-            **trial.config["order"], "config": history.config, "resume": resume, "told": history.told,
-            "instead": own(history),
-        }  # fmt: skip
-        trial.set_config({**trial.config, "order": order_now})
+        order_now = self._now(trial)
         for name in result.keys() - {"training_iteration", "done"}:  # Tune would keep a record of each, for ever
             del result[name]
         decision = self.judged.get(order.trial, {})
         paused = decision.get("decision") == TrialScheduler.PAUSE or decision.get("paused", False)
-        if judged and not paused:
-            instead = Order(**order_now) if len(history.exploits) > exploits else None
-            self.engine.pool.post.remote(order.holder, history.told, instead)
+        if judged and not paused and not waits:
+            self._post(order_now, history, exploits)
+        if waits:
+            self.waiting[order.trial] = trial
+        self.look()
         if paused and not told["done"]:
             self.paused.add(trial.trial_id)
             trial.set_config({**trial.config, "order": {**order_now, "lease": order.lease + 1}})
             self.engine.pool.release.remote(order.holder)
+
+    def _now(self, trial: Any) -> dict[str, Any]:
+        """Have a Tune trial's order say where it stands: a lease that Tune starts again goes on from there."""
+        order = trial.config["order"]
+        history = self.record.history.trials[order["trial"]]
+        found = {
+            **order, "config": history.config, "resume": history.resume or order["resume"], "told": history.told,
+            "instead": own(history),
+        }  # fmt: skip
+        trial.set_config({**trial.config, "order": found})
+        return found
+
+    def _post(self, order: dict[str, Any], history: TrialHistory, exploits: int) -> None:
+        """Let a member go on: as it is, or if it had fewer exploits before, as the order now says."""
+        given = Order(**order)
+        self.engine.pool.post.remote(given.holder, history.told, given if len(history.exploits) > exploits else None)
+
+    def look(self, impatient: str = "") -> None:
+        """Let those members go on whose wait for a donor is over, and the given one."""
+        for name in self.population.reconsider(impatient) if self.population else ():
+            history, trial = self.record.history.trials[name], self.waiting.pop(name)
+            exploits = len(history.exploits)
+            self.untold.remove(name)
+            self._write_decision(history)
+            self._post(self._now(trial), history, exploits)
 
     def _cannot_evolve(self, trial: TrialHistory, population: Population) -> SweepFailed | None:
         """Why no member can ever take over from this one, which came to an epoch at which it is compared."""
@@ -201,6 +226,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A lease died at work: Tune starts another for the trial, which finds its slot still held."""
         order = Order(**trial.config["order"])
+        self.look(order.trial)
         trial.set_config({**trial.config, "order": {**trial.config["order"], "lease": order.lease + 1}})
         self._lease_lost(order)
 

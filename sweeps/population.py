@@ -2,10 +2,10 @@
 
 Three things are other than in Ray's. Two members are compared at the newest epoch to which both came, so that nobody
 waits and no lead in epochs counts as one in the metric; who is ahead of more others ranks higher (Copeland's rule). One
-of the worst takes over from one of the best that has come to its own epoch, else from one that is behind: its weights,
-and its epoch. What is drawn comes from (seed, member, epoch), so that every choice follows from the journal so far. And
-an exploit is told, not carried out here: the driver sends the donor's checkpoint to the member's own slot
-(`sweeps.events`), where Ray would pause and requeue it.
+of the worst takes over from one of the best that has come to its own epoch, for which it waits a moment at most, else
+from the nearest behind it: weights and epoch. What is drawn comes from (seed, member, epoch), so that every choice
+follows from the journal so far. And an exploit is told, not carried out here: the driver sends the donor's checkpoint
+to the member's own slot (`sweeps.events`), where Ray would pause and requeue it.
 
 With more members than slots they take turns: at an epoch where it was compared, a member makes room for one that is
 behind it, or equally far and better, so that the worst come last and see most of the others.
@@ -27,6 +27,7 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from sweeps.errors import PlanError
 from sweeps.history import LIVE, History, TrialHistory
 from sweeps.insight.lineage import Arrival, last_judged, standings
+from sweeps.journal import now
 from sweeps.schedule import Decided
 from sweeps.search import Scratch
 from sweeps.slots import Order, non_finite
@@ -40,6 +41,8 @@ MENDED = ("non_finite", "memory")
 """Failures that end a member's state, not the member: another one's takes its place."""
 REPLACEMENTS = 3
 """So often, then the member is INFEASIBLE."""
+PATIENCE = 0.1
+"""Of the time that an interval takes: so long a member that would go back waits for a donor that is about to come."""
 Explore = Callable[[Config, np.random.Generator], Config]
 """A donor's config, changed for the member that takes over."""
 
@@ -90,6 +93,9 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         """Where each member was judged last, and how good it was, the higher the better."""
         self.judging: tuple[Member, int, float, bool] = (Member(""), 0, math.nan, False)
         """The report that is judged: whose, its epoch and value, and whether another member's turn is before it."""
+        self.waiting: dict[str, tuple[int, float, float]] = {}
+        """Who waits for a donor: at which epoch, with which value, until when."""
+        self.patience = 0.0
         self.paused: dict[str, Any] = {}
         """Tune's trial of each member that waits for a slot."""
         self.at_work: set[str] = set()
@@ -120,6 +126,7 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
                 result = {"epoch": last.epoch, "value": last.metrics[metric], "judged": True}
                 self.on_trial_result(None, Member(name), result)
         self.at_work.clear()
+        self.patience = PATIENCE  # what an earlier driver left undecided is decided at once
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Ray's own refuses every searcher, and draws what a config lacks."""
@@ -150,6 +157,7 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         self.at_work.discard(member(trial).trial_id)
         self.paused.pop(member(trial).trial_id, None)
+        self.waiting.pop(member(trial).trial_id, None)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The paused member whose turn it is, where there is room for it; Tune starts those that are new to it."""
@@ -225,15 +233,44 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
     def _checkpoint_or_exploit(
         self, trial: Member, tune_controller: Any, upper_quantile: list[Member], lower_quantile: list[Member]
     ) -> None:
-        """Tell what is decided; every checkpoint was written before its report was told."""
+        """Decide, or have the member wait for its donor; every checkpoint was written before its report was told."""
+        _, epoch, value, paused = self.judging
+        own = self.history.trials[trial.trial_id].epochs
+        patience = self.patience * self.phase.interval * max((report.seconds for report in own), default=0.0)
+        if patience and trial in lower_quantile and not paused and self._soon(trial, epoch, upper_quantile):
+            self.waiting[trial.trial_id] = epoch, value, now() + patience
+        else:
+            self._decide(trial, upper_quantile, lower_quantile)
+
+    def _decide(self, trial: Member, upper: list[Member], lower: list[Member]) -> None:
+        """Tell what is decided on the member that is judged."""
         _, epoch, value, paused = self.judging
         wins = self.wins()
         told = {"epoch": epoch, "rung": float(epoch), "value": value, "cutoff": None}
         told |= {"ahead_of": wins[trial], "others": len(wins) - 1}
         waits = {"paused": True} if paused else {}
-        found = self._exploited(trial, epoch, upper_quantile) if trial in lower_quantile else {}
+        found = self._exploited(trial, epoch, upper) if trial in lower else {}
         decision = EXPLOIT if found else str(TrialScheduler.CONTINUE)
         self.decided(trial.trial_id, {**told, "decision": decision, **waits, **found})
+
+    def _soon(self, known: Member, epoch: int, upper: Sequence[Member]) -> bool:
+        """Whether no donor has come to the epoch, but one is at work on the interval that ends with it."""
+        donors = [self.history.trials[donor.trial_id] for donor in upper if donor != known]
+        on_the_way = (d.status == "RUNNING" and epoch - self.phase.interval <= d.told for d in donors)
+        return all(donor.told < epoch for donor in donors) and any(on_the_way)
+
+    def reconsider(self, impatient: str = "") -> list[str]:
+        """Decide on those whose donor has come meanwhile, who have waited long, or the given one; their names."""
+        decided = []
+        for name, (epoch, value, until) in list(self.waiting.items()):
+            known = Member(name)
+            self.judging = known, epoch, value, False
+            lower, upper = self._quantiles()
+            if name == impatient or now() >= until or known not in lower or not self._soon(known, epoch, upper):
+                del self.waiting[name]
+                self._decide(known, upper, lower)
+                decided.append(name)
+        return decided
 
     def _exploited(self, known: Member, epoch: int, upper: Sequence[Member]) -> dict[str, Any]:
         """What an exploit at this epoch is: a donor of the upper quantile, and the config to go on with."""
@@ -245,7 +282,8 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
                 near.append((at, stands[donor.trial_id][at]))
         if not near:
             return {}
-        nearest = [found for found in near if found[0] == epoch] or near  # from one behind, it loses what is between
+        newest = max(at for at, _ in near)  # with one that is behind it loses the epochs in between
+        nearest = [found for found in near if found[0] == newest]
         rng = self.draw(known.trial_id, epoch)
         return self._taken(*nearest[int(rng.integers(len(nearest)))], rng) | {
             "before": self.history.trials[known.trial_id].config, "cause": "",

@@ -176,4 +176,5 @@ class Halt(Scratch, tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         self.events.engine.look_around()
+        self.events.look()
         return self.events.problem is not None or bool(self.events.engine.spent())

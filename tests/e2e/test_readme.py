@@ -63,6 +63,18 @@ def test_its_python_runs(checkout: Path) -> None:
     assert int(rows) >= 4 + 2 * 3 * 3
 
 
+def test_its_population_runs_and_one_of_its_trials_again(checkout: Path) -> None:
+    (block,) = [block for block in blocks("bash") if "sweeps replay" in block]
+    for line in block.splitlines():
+        done = run(["bash", "-c", line], checkout)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    told = " ".join(done.stdout.split())
+    assert re.search(r"replay: evolve-000 again from scratch, its config changed \d+ times on the way", told)
+    assert "with its own seed, as before" in told
+    (folder,) = checkout.glob("runs/digits_evolve-*")
+    assert (folder / "figures" / "population.png").is_file()
+
+
 def test_its_tracking_commands_are_known() -> None:
     """Parsed only: tests/integration/test_tracking_server.py runs such servers."""
     lines = [line.partition("#")[0].split() for block in blocks("bash") for line in block.splitlines()]

@@ -20,6 +20,7 @@ from sweeps import Sweep, SweepFailed, UsageError
 from sweeps.events import Events
 from sweeps.insight.lineage import schedule
 from sweeps.storage import files
+from toys import least_constant, least_possible
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 LR = {"log": [1e-2, 1.0]}
@@ -45,10 +46,11 @@ def check_lineage(lines: list[dict[str, Any]], sweep: Sweep) -> list[dict[str, A
 
     for (name, epoch), metrics in values.items():
         taken = [line for line in by_member[name] if line["epoch"] == epoch - 1]
-        before = values[taken[-1]["donor"], epoch - 1]["val/loss"] if taken else 1.0
-        if not taken and epoch > 1:
-            before = values[name, epoch - 1]["val/loss"]
+        since = int(taken[-1]["checkpoint"].rpartition("/")[2]) if taken else epoch - 1
+        before = values[taken[-1]["donor"] if taken else name, since]["val/loss"] if epoch > 1 else 1.0
         rate = metrics["val/lr"]
+        for _ in range(since, epoch - 1):  # the donor was behind: what it trains again is not told
+            before += rate * (0.1 * rate - before)
         assert rate == sweep.history.trials[name].config_at(epoch)["lr"]
         if taken:
             assert rate == taken[-1]["after"]["lr"], "it takes effect with the next epoch"
@@ -253,3 +255,26 @@ def test_a_replay_gives_the_numbers_of_the_lineage_again(tmp_path: Path) -> None
     assert sweep.history.status == "FINISHED"
     with pytest.raises(UsageError, match="Did you mean evolve-003"):
         sweep.replay("evolve-03")
+
+
+def test_the_schedule_of_a_rate_that_must_fall_is_found_and_no_constant_rate_comes_near(tmp_path: Path) -> None:
+    """The best rate of each step is known: see `toys.noisy`."""
+    epochs = 24
+    sweep = run_toy(
+        tmp_path, "toys:noisy", space={"lr": {"log": [1e-3, 1.0]}}, report_every=0.0, checkpoint_every=None,
+        phases=[
+            evolve(population=8, epochs=epochs, interval=1, quantile=0.25, mutations={"lr": {"factors": [0.5, 1.5]}}),
+            {"kind": "confirm", "top": 1, "seeds": 3},
+        ],
+        resources={"cpus_per_worker": 0.1, "concurrency": 8},
+    )  # fmt: skip
+    winner = min(sweep.history.of_phase("evolve"), key=lambda trial: trial.curve("val/loss")[-1][1])
+    configs = schedule(sweep.history, winner)
+    rates = [config["lr"] for _, config in configs]
+    assert len(rates) > 3
+    assert rates[-1] < rates[0] / 5
+    assert winner.curve("val/loss")[-1][1] < 0.8 * least_constant(epochs)
+    assert sweep.verdict is not None
+    best = next(arm for arm in sweep.verdict.arms if arm.arm == winner.trial)
+    assert max(best.values) < least_constant(epochs), "under each further seed, trained from scratch"
+    assert least_possible(epochs) < best.mean

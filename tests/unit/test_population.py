@@ -17,7 +17,7 @@ from sweeps.history import History
 from sweeps.insight.lineage import ancestry, wanted
 from sweeps.insight.memory import refused
 from sweeps.journal import FORMAT
-from sweeps.population import REPLACEMENTS, Population, check_ray
+from sweeps.population import PATIENCE, REPLACEMENTS, Population, check_ray
 from sweeps.report.population import leader, population
 from sweeps.resume import extended
 from sweeps.slots import Order
@@ -60,6 +60,7 @@ class Herd:
         )
         self.judge.room = lambda: self.phase.population
         self.judge.rebuild("m")
+        self.judge.patience = 0.0  # nobody waits for real
         for name, decision in self.told:
             self.write_decision(name, decision)
         self.told.clear()
@@ -184,7 +185,7 @@ def test_every_exploit_follows_from_what_was_known_then(mode, population, quanti
             assert line["checkpoint"] == f"checkpoints/{line['donor']}/{at}"
             went_back += at < epoch
             assert own[line["donor"]][at] in {there[other].get(at) for other in best}
-            assert at == epoch or all(max(there[other]) < epoch for other in best), "none was nearer"
+            assert at == epoch or all(max(there[other]) <= at for other in best if other != name), "none was nearer"
             told[name].append((epoch, at, line["donor"]))
             donor, member = herd.history.trials[line["donor"]], herd.history.trials[name]
             assert line["before"] == member.config_at(epoch)
@@ -269,6 +270,33 @@ def test_nothing_is_judged_but_what_the_lease_waits_for():
     ):  # fmt: skip
         assert judge.on_trial_result(None, tune_trial("evolve-000"), result) == TrialScheduler.CONTINUE
     assert herd.told == []
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monkeypatch, comes):
+    clock = [0.0]
+    monkeypatch.setattr("sweeps.population.now", lambda: clock[0])
+    herd = Herd(population=2, quantile=0.5)
+    for number in range(2):
+        herd.join(number)
+    herd.judge.patience = PATIENCE
+    for name, value in (("evolve-001", 2.0), ("evolve-000", 1.0), ("evolve-001", 2.0)):
+        for _ in range(3):
+            herd.report(name, value)
+    assert list(herd.judge.waiting) == ["evolve-001"], "the worse, and the first at 6"
+    clock[0] = PATIENCE * 3 - 0.01  # its epochs take a second
+    assert herd.judge.reconsider() == [], "evolve-000 is on its way there"
+    assert [line["epoch"] for line in herd.lines if "decision" in line] == [3, 3]
+    if comes:
+        for _ in range(3):
+            herd.report("evolve-000", 1.0)
+    else:
+        clock[0] += 0.02
+    assert herd.judge.reconsider() == ["evolve-001"]
+    assert herd.judge.waiting == {}
+    ((name, told),) = herd.told
+    assert name == "evolve-001"
+    assert told["checkpoint"] == f"checkpoints/evolve-000/{6 if comes else 3}"
 
 
 def test_without_a_checkpoint_there_is_no_donor():
