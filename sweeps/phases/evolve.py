@@ -2,7 +2,10 @@
 
 It begins with the baseline, the best configs of the search before it, if there was one, and points of a Sobol sequence
 over the space narrowed on that evidence. What it finds is a schedule of hyperparameters, in the journal as each
-member's exploits.
+member's exploits; confirm and replay train it from scratch.
+
+Left out on purpose: generations in step, in which every slot waits for the slowest member; and PB2, which draws from a
+Gaussian process over time and hyperparameters where this multiplies, a model of its own for a few dozen exploits.
 """
 
 from __future__ import annotations

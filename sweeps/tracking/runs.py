@@ -204,11 +204,11 @@ def points(epochs: Iterable[Epoch]) -> list[Point]:
 
 
 def hyperparameter_points(history: History, trial: TrialHistory, first: int) -> list[Point]:
-    """The numeric hyperparameters of a population's member with each of its reports from that number on.
+    """The numeric hyperparameters of a trial whose config may change with each of its reports from that number on.
 
     One that the trial reports itself (`hp/lr`, the rate of its last step) stays as it is.
     """
-    if history.phases[trial.phase].kind != "evolve":
+    if history.phases[trial.phase].kind != "evolve" and not trial.configs:
         return []
     space = history.phases[trial.phase].space
     return [

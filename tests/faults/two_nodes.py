@@ -31,6 +31,10 @@ QUICK = {  # a node that does not answer is dead after two seconds, not half a m
 SPACE = {"value": {"float": [0.0, 1.0]}, "seconds": 0.4}
 TRIALS = [{"kind": "explore", "trials": 10, "epochs": 4, "reduction_factor": None}]
 ACROSS = {"trainable": "toys:in_step", "resources": {"workers": 2, "cpus_per_worker": 1}}
+EVOLVE = {
+    "trainable": "toys:annealed", "space": {"lr": {"log": [1e-2, 1.0]}, "seconds": 0.4},
+    "phases": [{"kind": "evolve", "population": 3, "epochs": 8, "interval": 2, "quantile": 0.5}],
+}  # fmt: skip
 HALVES = {"resources": {"cpus_per_worker": 0.5, "gpus_per_worker": 0.5}}
 NODE: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
 
@@ -75,13 +79,15 @@ class Nodes:
 
     def change(self, case: str) -> None:
         """What the case's name says, once trials are at work."""
-        if case in ("kill", "freeze"):
+        if case == "evolve":
+            self.wait(1, "exploit")
+        if case in ("kill", "freeze", "evolve"):
             self.wait_for_second()
         else:  # across both nodes all are at work
             self.wait(6)
         if case == "join":
             self.join()
-        if case == "kill":
+        if case in ("kill", "evolve"):
             self.signal_second(signal.SIGKILL)
         if case == "freeze":
             self.signal_second(signal.SIGSTOP)
@@ -104,9 +110,9 @@ def main() -> None:
     os.environ.update(QUIET)
     nodes = Nodes(storage, second=case != "join")
     ray.init(address=nodes.cluster.address, log_to_driver=False, logging_level="ERROR")
-    more = {"across": ACROSS, "join": HALVES}.get(case, {})
+    more = {"across": ACROSS, "join": HALVES, "evolve": EVOLVE}.get(case, {})
     space = {**SPACE, "seconds": 1.5} if case == "join" else SPACE  # long enough for two more slots to start
-    sweep = Sweep(toy_spec(storage, space=space, phases=TRIALS, **more))
+    sweep = Sweep(toy_spec(storage, **{"space": space, "phases": TRIALS, **more}))
     running = threading.Thread(target=sweep.run, daemon=True)  # a node can be added in the main thread only
     running.start()
     nodes.change(case)
