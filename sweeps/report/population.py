@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sweeps.history import History, TrialHistory
 from sweeps.insight.curves import rank
@@ -30,7 +31,7 @@ def population(history: History) -> Figure | None:
     if winner is None:
         return None
     line = ancestry(history, winner)
-    names = changed(history, members)[:MOST_PARAMETERS]
+    names = changed(history, line)[:MOST_PARAMETERS]
     rows = 1 + math.ceil(len(names) / 2)
     figure = Figure(figsize=(10, 3.6 + 2.2 * (rows - 1)), layout="constrained")
     grid = figure.add_gridspec(rows, 2, height_ratios=[3.6] + [2.2] * (rows - 1))
@@ -59,11 +60,10 @@ def leader(history: History, members: list[TrialHistory]) -> TrialHistory | None
     return ranked[0] if ranked else None
 
 
-def changed(history: History, members: list[TrialHistory]) -> list[str]:
-    """The searched parameters that an exploit has changed."""
+def changed(history: History, line: list[Segment]) -> list[str]:
+    """The searched parameters that changed along a lineage."""
     searched = words.spec_of(history).space.searched
-    exploits = [exploit for trial in members for exploit in trial.exploits]
-    return [name for name in searched if any(e.before.get(name) != e.after.get(name) for e in exploits)]
+    return [name for name in searched if len({repr(segment.config.get(name)) for segment in line}) > 1]
 
 
 def spans(trial: TrialHistory) -> Iterator[tuple[int, int]]:
@@ -120,7 +120,10 @@ def draw_schedule(axes: Axes, history: History, members: list[TrialHistory], lin
             axes.plot(*zip(*drawn, strict=True), drawstyle="steps-mid", color=colour, lw=width)
     if not numbers:
         axes.set_yticks(range(len(order)), order)
-    elif isinstance(domain, Float) and domain.scale == "log" and min(values) > 0:
-        axes.set_yscale("log")
+    elif isinstance(domain, Float) and domain.scale == "log":
+        # Zero, which such a domain may have besides, stands below its start.
+        axes.set_yscale("symlog", linthresh=domain.range[0]) if min(values) <= 0 else axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     whole_epochs(axes)
     axes.set_ylabel(name)
