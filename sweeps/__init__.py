@@ -26,8 +26,9 @@ from sweeps.space import Space
 from sweeps.spec import SweepSpec, read_spec
 
 if TYPE_CHECKING:
+    from sweeps.best import Best
     from sweeps.insight.verdict import Verdict
-    from sweeps.sweep import Best, Sweep
+    from sweeps.sweep import Sweep
 
 __all__ = [
     "Best",
@@ -48,10 +49,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Best", "Sweep"):
-        from sweeps import sweep
+    if name == "Sweep":
+        from sweeps.sweep import Sweep
 
-        return getattr(sweep, name)
+        return Sweep
+    if name == "Best":
+        from sweeps.best import Best
+
+        return Best
     if name == "Verdict":
         from sweeps.insight.verdict import Verdict
 

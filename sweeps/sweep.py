@@ -11,7 +11,6 @@ import difflib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,12 +19,14 @@ import ray
 
 from cluster.local import connect, in_job
 from sweeps import requests, tracking, warm_start
+from sweeps.best import Best
 from sweeps.engine import Engine
 from sweeps.errors import StorageError, SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import best_trial
+from sweeps.insight.lineage import schedule
 from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
 from sweeps.phases import confirm, evolve, explore, grid, preflight, refine, replay
@@ -46,9 +47,8 @@ from sweeps.report.live import Live
 from sweeps.report.summary import summary
 from sweeps.resume import accepted, extended, replayed
 from sweeps.retention import Keeper
-from sweeps.space import Config
 from sweeps.spec import SweepSpec, name_of
-from sweeps.storage import Folder, find_sweep, new_sweep_folder, opened, storage_folder
+from sweeps.storage import Folder, find_sweep, new_sweep_folder, storage_folder
 from sweeps.tracking import registry
 from sweeps.tracking.views import pages
 
@@ -73,64 +73,6 @@ READY_S = 30.0
 """How long the first slots wait for the last ones: what others hold of a shared cluster may stay held."""
 INTERRUPTED_DRAIN_S = 4.0
 """After Ctrl-C; the writer goes on by itself."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best config that a sweep found, by its confirm phase if it had one."""
-
-    trial: str
-    config: Config
-    metrics: dict[str, float]
-    """After the epoch of its checkpoint; after its last where it has none."""
-    checkpoint: Folder | None
-    trainable: Any
-    fidelity: dict[str, Any]
-
-    def state(self) -> dict[str, Any]:
-        """What the trial's checkpoint holds. Raises UsageError when it has none."""
-        from trainables import state
-
-        try:
-            return dict(state.load(*opened(self._saved())))
-        except state.CheckpointError as error:
-            raise StorageError(f"{error}. Restore it from a copy, or train {self.trial}'s config again.") from None
-
-    def load(self) -> Any:
-        """The trained `nn.Module`, on the CPU, in eval mode. Raises UsageError for a loop of the user's own."""
-        from trainables.contract import Fidelity, instantiate
-        from trainables.evaluation import load_model
-
-        return load_model(instantiate(self._builder()), self.config, Fidelity(**self.fidelity), self.state())
-
-    def check(self) -> None:
-        """Raises UsageError when another process could not build the model and load the checkpoint into it."""
-        from trainables.contract import TrainableError
-
-        name = name_of(self.trainable)
-        if name.startswith("__main__:"):
-            raise UsageError(f"{name} was defined in a script. Put it in a module, and run anew.")
-        try:
-            self._builder()
-        except TrainableError as error:
-            raise UsageError(f"{error}.") from None
-        self._saved()
-
-    def _saved(self) -> Folder:
-        if self.checkpoint is None:
-            raise UsageError(f"{self.trial} has no checkpoint: its loop never called session.checkpoint_with.")
-        return self.checkpoint
-
-    def _builder(self) -> Any:
-        """Whose `model` is the network. Raises UsageError for a loop of the user's own."""
-        import inspect
-
-        from trainables.contract import load
-
-        found = load(self.trainable) if isinstance(self.trainable, str) else self.trainable
-        if inspect.isgeneratorfunction(found):
-            raise UsageError(f"{name_of(found)} builds its model itself. Use .state() and load it there.")
-        return found
 
 
 class Sweep:
@@ -196,7 +138,11 @@ class Sweep:
     def _as_best(self, trial: TrialHistory) -> Best:
         checkpoint = self.folder / trial.checkpoint if trial.checkpoint else None
         saved = next((epoch for epoch in reversed(trial.epochs) if epoch.checkpoint), trial.epochs[-1])
-        return Best(trial.trial, trial.config, saved.metrics, checkpoint, self.spec.trainable, trial.fidelity)
+        configs = schedule(self.history, trial)
+        return Best(
+            trial.trial, trial.config, configs if len(configs) > 1 else (), saved.metrics, checkpoint,
+            self.spec.trainable, trial.fidelity,
+        )  # fmt: skip
 
     def table(self) -> pa.Table:
         """Every report as an Arrow table: trial, phase, epoch, …, metrics under their names, `config/…`."""

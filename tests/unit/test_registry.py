@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sweeps import Sweep, UsageError
+from sweeps.best import Best
 from sweeps.history import History
 from sweeps.insight.curves import best_trial
-from sweeps.sweep import Best
 from sweeps.tracking.registry import description, metrics, tags
 from sweeps.tracking.runs import trial_record
 
@@ -101,7 +101,7 @@ def test_what_another_process_could_not_build_is_refused(history: History, recor
         with pytest.raises(UsageError, match=why):
             dataclasses.replace(best, trainable=trainable).check()
     with pytest.raises(UsageError, match=f"{best.trial} has no checkpoint"):
-        Best(best.trial, best.config, {}, None, best.trainable, best.fidelity).check()
+        Best(best.trial, best.config, (), {}, None, best.trainable, best.fidelity).check()
 
 
 def test_the_driver_does_not_import_mlflow() -> None:
