@@ -62,8 +62,7 @@ class Watch:
         self._rows = len(range(parallel.rank(), batch_size, parallel.world_size()))
         self._alive: list[Tensor] = []
         self._held: list[tuple[Tensor, Tensor]] = []
-        self._sure: list[Tensor] = []
-        self._right: list[Tensor] = []
+        self._sums: list[Tensor] = []
 
     @contextlib.contextmanager
     def units(self) -> Iterator[None]:
@@ -95,13 +94,16 @@ class Watch:
                 self._reduce()
 
     def _reduce(self) -> None:
-        """Keep of the outputs that are held how sure they are, and whether rightly so: many rows at a time, which a
-        batch's few rows cost as much as."""
+        """Keep of the outputs that are held how sure they are, in bins, and how much too sure: many rows at a time,
+        which a batch's few rows cost as much as."""
         if self._held:
             logits = torch.cat([output for output, _ in self._held]).float()
             sure, likeliest = logits.softmax(1).max(1)
-            self._sure.append(sure)
-            self._right.append(likeliest == torch.cat([target for _, target in self._held]))
+            right = likeliest == torch.cat([target for _, target in self._held])
+            gaps, place = sure.double() - right.double(), (sure * BINS).long().clamp_(0, BINS - 1)
+            # Not by index_add_, which adds in any order on a GPU: a trial that is trained again says the same.
+            binned = [torch.where(place == number, gaps, 0.0).sum() for number in range(BINS)]
+            self._sums.append(torch.stack((*binned, sure.sum(dtype=torch.float64), gaps.new_full((), len(gaps)))))
             self._held.clear()
 
     def metrics(self, shared: bool) -> dict[str, float]:
@@ -113,12 +115,9 @@ class Watch:
         if sizes and (not shared or all(other == sizes for other in parallel.gather(sizes))):
             found["val/dead_units"] = (total(torch.cat(self._alive).float()) == 0).double().mean()
         self._reduce()
-        if self._sure:
-            sure, right = torch.cat(self._sure), torch.cat(self._right)
-            sums = torch.zeros(BINS + 2, dtype=torch.float64, device=sure.device)
-            sums.index_add_(0, (sure * BINS).long().clamp_(max=BINS - 1), sure.double() - right.double())
-            sums[BINS], sums[BINS + 1] = sure.sum(dtype=torch.float64), len(sure)
-            means = total(sums) / sums[BINS + 1]
+        if self._sums:
+            sums = total(torch.stack(self._sums).sum(0))
+            means = sums / sums[BINS + 1]
             found["val/max_probability"] = means[BINS]
             found["val/ece"] = means[:BINS].abs().sum()
         values = torch.stack(list(found.values())).tolist() if found else []

@@ -403,8 +403,9 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_and_the_trial_without_an_excep
     assert trainable.rows(training=False) == []
 
 
-def test_weights_that_break_at_the_last_step_are_seen_in_the_same_report():
-    reports, _ = run(Line(), {"optimizer": "sgd", "lr": 1e30, "batch_size": 80}, epochs=5)
+@pytest.mark.parametrize("trainable", [Line(), Blobs(train=80)], ids=["numbers", "classes"])
+def test_weights_that_break_at_the_last_step_are_seen_in_the_same_report(trainable):
+    reports, _ = run(trainable, {"optimizer": "sgd", "lr": 1e30, "batch_size": 80}, epochs=5)
     assert len(reports) == 1
     assert not math.isfinite(reports[0].metrics["train/loss"])
 

@@ -58,6 +58,12 @@ def test_calibration_and_confidence():
     )
 
 
+def test_what_is_not_a_number_is_no_confidence_and_no_error():
+    watch = Watch(nn.Identity(), True, 8)
+    watch.see(torch.tensor([[math.nan, 1.0], [0.0, 1.0]]), (torch.zeros(2, 1), torch.tensor([0, 1])))
+    assert watch.metrics(shared=False) == {}
+
+
 @pytest.mark.parametrize(
     ("output", "targets"), [(torch.zeros(2, 1), torch.zeros(2)), (torch.zeros(2, 3, 5), torch.zeros(2, 5).long())]
 )
