@@ -126,6 +126,7 @@ def _train_epoch(training: Training, epoch: int) -> tuple[dict[str, float], floa
     rows = 0
     lr = math.nan
     started = time.perf_counter()
+    state.renew_rng(training.device)  # a trial that goes on does so at the beginning of an epoch
     training.model.train()
     if training.pruner is not None:
         training.pruner.begin(epoch)

@@ -178,6 +178,16 @@ def restore_rng(states: dict[str, torch.Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
+def renew_rng(device: torch.device) -> None:
+    """Have every generator draw on from what `capture_rng` takes of it, and from nothing else.
+
+    cuDNN draws the dropout between recurrent layers from a state of its own, which nobody can read; setting the
+    device's generator, if only to where it is, has that made anew from it.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(torch.cuda.get_rng_state(device), device)
+
+
 def _canonical(value: Any, where: str = "state") -> Any:
     return value if isinstance(value, torch.Tensor) else _rebuilt(value, where, _canonical)
 
