@@ -23,16 +23,18 @@ def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     pending: tuple[Batch, torch.cuda.Event] | None = None
     for x, y in batches:
         with torch.cuda.stream(stream):
-            copied = (
-                x.pin_memory().to(device, non_blocking=True),
-                y.pin_memory().to(device, non_blocking=True),
-            )
+            copied = sent(x, device), sent(y, device)
         following = copied, stream.record_event()
         if pending is not None:
             yield arrived(*pending)
         pending = following
     if pending is not None:
         yield arrived(*pending)
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on its way to the device; one of a user's Dataset may be there already."""
+    return tensor.pin_memory().to(device, non_blocking=True) if tensor.device.type == "cpu" else tensor.to(device)
 
 
 def arrived(batch: Batch, copied: torch.cuda.Event) -> Batch:
