@@ -122,8 +122,11 @@ def network(model: nn.Module, device: torch.device) -> nn.Module:
     """The model as training calls it: itself, or with its gradients averaged over ranks (DDP), or sharded in place."""
     if shards():
         return sharded(model, device)
-    if world_size() == 1:
-        return model
+    return model if world_size() == 1 else replicated(model, device)
+
+
+def replicated(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with its gradients averaged over all ranks, each of which has it whole."""
     devices = [device] if device.type == "cuda" else None
     # The gradients lie in the buckets that are sent: else they are there twice.
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
