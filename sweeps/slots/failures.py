@@ -14,6 +14,11 @@ from sweeps.storage import first_words
 
 ASIDE = ("grad/", "time/", "system/", "hp/")
 """What is reported beside results: a gradient norm may overflow in a step that is then skipped."""
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUDA driver error: out of memory", "ALLOC_FAILED")
+"""What is said where an allocation failed and torch has no exception of its own: on the host, for pinned memory and
+contexts, in cuBLAS and cuDNN (CUBLAS_STATUS_ALLOC_FAILED)."""
+BROKEN = ("CUDA error", "CUDA driver error", "cuDNN error")
+"""What its libraries' errors begin with, which are mere RuntimeErrors."""
 
 
 class StorageFailure(Exception):
@@ -60,17 +65,18 @@ def lost_peer(error: BaseException) -> bool:
 
 
 def no_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on the host torch has no exception of its own for that."""
+    """Whether an allocation failed."""
     import torch
 
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 
 def poisons(error: BaseException) -> bool:
     """Whether the process is of no use after an error: the device's context may be broken, its memory in pieces."""
     import torch
 
-    return isinstance(error, torch.AcceleratorError | torch.OutOfMemoryError) and torch.cuda.is_initialized()
+    of_device = isinstance(error, torch.AcceleratorError | torch.OutOfMemoryError) or str(error).startswith(BROKEN)
+    return of_device and torch.cuda.is_initialized()
 
 
 def checked(epoch: Any, metrics: Any) -> tuple[int, dict[str, float]]:

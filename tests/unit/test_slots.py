@@ -197,6 +197,26 @@ def test_what_a_loop_does_wrong_is_told_as_its_failure(tmp_path, trainable, erro
     assert last["seconds"] >= 0
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["torch", "the driver", "cuBLAS", "cuDNN", "the host", "python"],
+)
+def test_want_of_memory_is_told_whoever_says_it(tmp_path, error):
+    def trial(config: dict[str, Any], session: Session) -> Iterator[Report]:
+        raise error
+        yield
+
+    assert drawn(worker(tmp_path, trial, 2))[-1]["failure"]["kind"] == "memory"
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_result_that_is_not_finite_is_a_failure_and_a_gradient_norm_is_not(tmp_path, value):
     (bad,) = drawn(worker(tmp_path, reporting(1, 2, **{"train/loss": value}), 2))
