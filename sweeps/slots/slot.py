@@ -155,12 +155,21 @@ def serve(loop_config: dict[str, Any]) -> None:
             mailbox.answer(worker.answer(name, argument))
 
 
+CONTEXT = 600 * 2**20
+"""Bytes that the driver takes of a GPU for each process, its kernels included."""
+
+
 def keep_to_share(device: Any, gpus: float) -> None:
-    """Let a worker on a part of a GPU have that part of its memory: a trial that wants more fails by itself."""
+    """Let a worker on a part of a GPU have that part of its memory: a trial that wants more fails by itself.
+
+    What the driver takes for the process is part of the share, which torch does not count: where all shares were used
+    up, one that kept to its own would fail. Of a small share half is the trial's all the same.
+    """
     if device.type == "cuda" and gpus < 1:
         import torch
 
-        torch.cuda.set_per_process_memory_fraction(gpus, device)
+        beside = CONTEXT / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(max(gpus - beside, gpus / 2), device)
 
 
 def joined(answers: Sequence[Answer | None]) -> Answer:
