@@ -134,7 +134,7 @@ def load(filesystem: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
             "Read it with the version that wrote it"
         )
     first, *others = (_loaded(filesystem, path, name, **of) for name, of in files.items())
-    state: dict[str, Any] = shards.joined(first, list(map(iter, others))) if others else first
+    state: dict[str, Any] = shards.joined(first, list(map(iter, others)))
     return state
 
 

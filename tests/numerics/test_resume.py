@@ -5,17 +5,16 @@ import random
 from pathlib import Path
 
 import numpy as np
-import pyarrow.fs
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from numerics_helpers import CPU, EPOCHS, GPU, LOCAL, assert_same, curve, interrupted, uninterrupted
 from trainables.contract import Data, Fidelity, Session, resolve
 from trainables.state import load, save
 
-LOCAL = pyarrow.fs.LocalFileSystem()
-EPOCHS = 5
+DEVICES = [pytest.param(CPU, id="cpu"), pytest.param(GPU, id="gpu", marks=pytest.mark.gpu)]
 
 
 class Noisy(Dataset):
@@ -76,48 +75,12 @@ def own_loop():
     return module.trial
 
 
-def interrupted(trainable, config, after, path):
-    """Train to epoch `after`, save, let another trial disturb the process, load, and train to the end."""
-    first = Session(Fidelity(EPOCHS, seed=4))
-    reports = resolve(trainable)(config, first)
-    before = [next(reports) for _ in range(after)]
-    save(first.capture(), LOCAL, path, epoch=after)
-    reports.close()
-    list(resolve(trainable)({**config, "lr": 0.5}, Session(Fidelity(1, seed=99))))
-    second = Session(Fidelity(EPOCHS, seed=4), state=load(LOCAL, path))
-    return before + list(resolve(trainable)(config, second)), second.capture()
-
-
-def uninterrupted(trainable, config):
-    session = Session(Fidelity(EPOCHS, seed=4))
-    return list(resolve(trainable)(config, session)), session.capture()
-
-
-def curve(reports):
-    return [(r.epoch, {k: v for k, v in r.metrics.items() if not k.startswith("time/")}) for r in reports]
-
-
-def assert_same(left, right, where="state"):
-    assert type(left) is type(right), where
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left.nan_to_num(), right.nan_to_num()), where
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys(), where
-        for key in left:
-            assert_same(left[key], right[key], f"{where}[{key!r}]")
-    elif isinstance(left, list | tuple):
-        assert len(left) == len(right), where
-        for index, (one, other) in enumerate(zip(left, right, strict=True)):
-            assert_same(one, other, f"{where}[{index}]")
-    else:
-        assert left == right, where
-
-
 @pytest.mark.parametrize("after", [1, 3])
 @pytest.mark.parametrize("as_dataset", [False, True], ids=["arrays", "dataset"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_our_loop_resumes_bit_for_bit(tmp_path, optimizer, precision, as_dataset, after):
+@pytest.mark.parametrize("device", DEVICES)
+def test_our_loop_resumes_bit_for_bit(tmp_path, device, optimizer, precision, as_dataset, after):
     config = {
         "optimizer": optimizer,
         "precision": precision,
@@ -132,8 +95,8 @@ def test_our_loop_resumes_bit_for_bit(tmp_path, optimizer, precision, as_dataset
         "label_smoothing": 0.05,
     }
     trainable = Rings(as_dataset)
-    reports, state = uninterrupted(trainable, config)
-    again, resumed = interrupted(trainable, config, after, str(tmp_path))
+    reports, state = uninterrupted(trainable, config, device)
+    again, resumed = interrupted(trainable, config, after, str(tmp_path), device)
     assert curve(again) == curve(reports)
     assert_same(resumed, state)
 
@@ -152,13 +115,14 @@ KNOBS = [
 
 @pytest.mark.parametrize("more", KNOBS, ids=lambda more: " ".join(more))
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_whatever_the_loop_has_resumes_bit_for_bit(tmp_path, precision, more):
+@pytest.mark.parametrize("device", DEVICES)
+def test_whatever_the_loop_has_resumes_bit_for_bit(tmp_path, device, precision, more):
     config = {"precision": precision, "lr": 0.03, "batch_size": 16, "schedule": "cosine", **more}
-    reports, state = uninterrupted(Images(), config)
-    again, resumed = interrupted(Images(), config, 2, str(tmp_path))
+    reports, state = uninterrupted(Images(), config, device)
+    again, resumed = interrupted(Images(), config, 2, str(tmp_path), device)
     assert curve(again) == curve(reports)
     assert_same(resumed, state)
-    plain, _ = uninterrupted(Images(), {key: value for key, value in config.items() if key not in more})
+    plain, _ = uninterrupted(Images(), {key: value for key, value in config.items() if key not in more}, device)
     assert curve(plain) != curve(reports), "it had an effect"
 
 
