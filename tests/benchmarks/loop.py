@@ -14,17 +14,20 @@ gradient norm, which the platform and the raw loop report.
 The machine's own speed swings by more than what there is to see. So the platform and the raw loop take turns epoch by
 epoch, and the ratio is the median over pairs of epochs, building counted to the first; the two others, which cannot be
 taken apart, alternate with the platform training by training.
+
+With `--device cuda` the platform and the raw loop take turns on a GPU; the two others, and the goals, are the CPU's.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +47,7 @@ SEED, LR, DECAY, CLIP, BATCH = 0, 1e-3, 1e-2, 1.0, 64
 PAIRED, ROUNDS = 20, 7
 """Trainings that take turns with the raw loop's by epochs; trainings of each peer."""
 MLP_ROWS, MLP_COLUMNS, MLP_CLASSES = 10_240, 32, 10
+CPU = torch.device("cpu")
 
 Metrics = dict[str, float]
 
@@ -56,6 +60,7 @@ class Case:
     train: tuple[Tensor, Tensor]
     val: tuple[Tensor, Tensor]
     epochs: int
+    device: torch.device = CPU
 
     def data(self, config: Config, fidelity: Fidelity) -> Data:
         return Data(train=self.train, val=self.val)
@@ -83,22 +88,23 @@ def cnn() -> Case:
 def platform(case: Case) -> Iterator[Metrics]:
     """As a slot trains a trial."""
     config = {"lr": LR, "weight_decay": DECAY, "clip_norm": CLIP, "batch_size": BATCH}
-    for done in resolve(case)(config, Session(Fidelity(case.epochs, seed=SEED))):
+    for done in resolve(case)(config, Session(Fidelity(case.epochs, seed=SEED), case.device)):
         yield dict(done.metrics)
 
 
 def raw(case: Case) -> Iterator[Metrics]:
     """By hand, for one network and nothing else."""
     torch.manual_seed(SEED)
-    (x, y), (x_val, y_val) = case.train, case.val
-    model = case.build()
+    (x, y), (x_val, y_val) = ([part.to(case.device) for part in split] for split in (case.train, case.val))
+    model = case.build().to(case.device)
     parameters = list(model.parameters())
     optimizer = adamw(model)
     part = drawn(len(x), SEED, 0)[: len(x_val)].sort().values
     splits = {"train": (x[part], y[part]), "val": (x_val, y_val)}
     for epoch in range(1, case.epochs + 1):
         model.train()
-        norms, batches = torch.zeros(()), drawn(len(x), SEED, epoch).split(BATCH)
+        zero, batches = torch.zeros((), device=case.device), drawn(len(x), SEED, epoch).to(case.device).split(BATCH)
+        norms = zero.clone()
         for rows in batches:
             optimizer.zero_grad()
             F.cross_entropy(model(x.index_select(0, rows)), y.index_select(0, rows)).backward()
@@ -108,7 +114,7 @@ def raw(case: Case) -> Iterator[Metrics]:
         model.eval()
         with torch.no_grad():
             for name, (inputs, targets) in splits.items():
-                loss = right = torch.zeros(())
+                loss = right = zero
                 for xs, ys in zip(inputs.split(BATCH * EVAL_BATCHES), targets.split(BATCH * EVAL_BATCHES), strict=True):
                     output = model(xs)
                     loss = loss + F.cross_entropy(output, ys, reduction="sum")
@@ -225,17 +231,18 @@ def whole(case: Case) -> Metrics:
 
 def compare(name: str, case: Case) -> list[tuple[str, float, str]]:
     """The rows of one case."""
+    peers = PEERS if case.device == CPU else {}
     *_, by_hand = raw(case)
-    same_work(name, whole(case), by_hand, {peer: train(case) for peer, train in PEERS.items()})  # warms up, too
+    same_work(name, whole(case), by_hand, {peer: train(case) for peer, train in peers.items()})  # warms up, too
     ratios = {"a raw loop": in_turns(case)}
-    seconds: dict[str, list[float]] = {"the platform": [], **{peer: [] for peer in PEERS}}
+    seconds: dict[str, list[float]] = {"the platform": [], **{peer: [] for peer in peers}}
     for number in range(ROUNDS):
-        ways: list[tuple[str, Callable[[Case], Metrics]]] = [("the platform", whole), *PEERS.items()]
+        ways: list[tuple[str, Callable[[Case], Metrics]]] = [("the platform", whole), *peers.items()]
         for way, train in ways[:: -1 if number % 2 else 1]:
             began = time.perf_counter()
             train(case)
             seconds[way].append(time.perf_counter() - began)
-    for peer in PEERS:
+    for peer in peers:
         pairs = zip(seconds[peer], seconds["the platform"], strict=True)
         ratios[peer] = statistics.median(theirs / ours for theirs, ours in pairs)
     rows = case.epochs * len(case.train[0])
@@ -271,6 +278,12 @@ def same_work(name: str, ours: Metrics, by_hand: Metrics, others: dict[str, Metr
 
 
 if __name__ == "__main__":
+    options = argparse.ArgumentParser()
+    options.add_argument("--device", type=torch.device, default=CPU)
+    device = options.parse_args().device
     torch.set_num_threads(1)  # as every trial has, unless the environment says more
+    torch.backends.cudnn.deterministic = True  # as in a trial
     warnings.filterwarnings("ignore", module="lightning")  # it advises more workers
-    report("loop", [row for kind in (mlp, cnn) for row in compare(kind.__name__, kind())])
+    cases = {kind.__name__: replace(kind(), device=device) for kind in (mlp, cnn)}
+    name = "loop" if device == CPU else f"loop-{device.type}"
+    report(name, [row for case in cases.items() for row in compare(*case)])
