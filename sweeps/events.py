@@ -255,7 +255,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
                 first = other[0]
                 message = (
                     f"{trial.trial}: epoch {epoch.epoch} was trained again and gave {first} {again[first]:.6g}, not "
-                    f"{epoch.metrics.get(first)}. Does the trial draw from generators that its checkpoint leaves out?"
+                    f"{epoch.metrics.get(first)}. Does the trial draw from generators that its checkpoint leaves out? "
+                    "Has it operations on a GPU that torch.use_deterministic_algorithms(True) refuses?"
                 )
                 self.record.write("finding", finding="not_repeatable", severity="warn", message=message)
 

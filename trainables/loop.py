@@ -38,8 +38,11 @@ def train(trainable: Trainable, config: Config, session: Session) -> Iterator[Re
     """Train from the session's state, or afresh, to the fidelity's last epoch; yield a Report after each epoch.
 
     The state captured between epochs holds all that the rest depends on: a trial that goes on from it on the same
-    kind of device is bit-identical to one never interrupted. Raises TrainableError for what a config or a trainable
-    asks that cannot work.
+    kind of device is bit-identical to one never interrupted. On a GPU as far as its operations are: of cuDNN's
+    only those are used that add in a fixed order; of torch's some do not (the gradient of attention over long texts),
+    and it is the trainable's to call `torch.use_deterministic_algorithms(True)`, with which they do, or raise.
+
+    Raises TrainableError for what a config or a trainable asks that cannot work.
     """
     training = prepare(trainable, config, session.fidelity, session.device)
     done = 0 if session.state is None else _restore(training, session.state)

@@ -26,14 +26,14 @@ from numerics_helpers import (
     EPOCHS,
     GPU,
     LOCAL,
-    Images,
+    Net,
     assert_same,
     curve,
     interrupted,
     results,
     trained,
     uninterrupted,
-)  # fmt: skip
+)
 from trainables import optim, parallel
 from trainables.checks import check
 from trainables.contract import Data, Fidelity, Report, Session, resolve
@@ -167,7 +167,7 @@ def test_batches_of_the_copy_stream_are_those_of_the_host(kind):
     for (doubled, more), (inputs, targets) in zip(
         found, open_rows("train", split, CPU).batches(order, 96), strict=True
     ):
-        assert torch.equal(doubled.cpu(), inputs * 2)
+        torch.testing.assert_close(doubled.cpu(), inputs * 2)  # pixels are divided on the device
         assert torch.equal(more.cpu(), targets + 1)
 
 
@@ -310,11 +310,12 @@ def test_a_group_of_one_on_nccl_trains_as_none_does_and_resumes(tmp_path, monkey
 
 def test_two_processes_on_one_gpu_give_the_numbers_of_one(pair):
     config = {**CONFIG, "accumulate": 2, "ema_decay": 0.5}
-    alone = trained(config, 3, None, None, Images, GPU)
-    ranks = pair(trained, config, 3, None, None, Images, GPU)
+    alone = trained(config, 3, None, None, Net, GPU)
+    ranks = pair(trained, config, 3, None, None, Net, GPU)
     assert [results(r) for r in ranks[0]["reports"]] == [results(r) for r in ranks[1]["reports"]]
     for ours, theirs in zip(ranks[0]["reports"], alone["reports"], strict=True):
-        assert results(ours) == pytest.approx(results(theirs), rel=1e-2, abs=1e-3)
+        for name in ("train/loss", "val/loss", "grad/norm"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
