@@ -229,22 +229,22 @@ def whole(case: Case) -> Metrics:
     return last
 
 
-def compare(name: str, case: Case) -> list[tuple[str, float, str]]:
+def compare(name: str, case: Case, pairs: int, rounds: int) -> list[tuple[str, float, str]]:
     """The rows of one case."""
     peers = PEERS if case.device == CPU else {}
     *_, by_hand = raw(case)
     same_work(name, whole(case), by_hand, {peer: train(case) for peer, train in peers.items()})  # warms up, too
-    ratios = {"a raw loop": in_turns(case)}
+    ratios = {"a raw loop": in_turns(case, pairs)}
     seconds: dict[str, list[float]] = {"the platform": [], **{peer: [] for peer in peers}}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         ways: list[tuple[str, Callable[[Case], Metrics]]] = [("the platform", whole), *peers.items()]
         for way, train in ways[:: -1 if number % 2 else 1]:
             began = time.perf_counter()
             train(case)
             seconds[way].append(time.perf_counter() - began)
     for peer in peers:
-        pairs = zip(seconds[peer], seconds["the platform"], strict=True)
-        ratios[peer] = statistics.median(theirs / ours for theirs, ours in pairs)
+        turns = zip(seconds[peer], seconds["the platform"], strict=True)
+        ratios[peer] = statistics.median(theirs / ours for theirs, ours in turns)
     rows = case.epochs * len(case.train[0])
     return [
         *((f"{name}: against {way}", ratio, "x") for way, ratio in ratios.items()),
@@ -252,10 +252,10 @@ def compare(name: str, case: Case) -> list[tuple[str, float, str]]:
     ]
 
 
-def in_turns(case: Case) -> float:
+def in_turns(case: Case, pairs: int) -> float:
     """How many times as long as an epoch of the platform's one by hand takes."""
     ratios = []
-    for number in range(PAIRED):
+    for number in range(pairs):
         ours, theirs = platform(case), raw(case)
         for epoch in range(case.epochs):
             taken = {}
@@ -280,10 +280,13 @@ def same_work(name: str, ours: Metrics, by_hand: Metrics, others: dict[str, Metr
 if __name__ == "__main__":
     options = argparse.ArgumentParser()
     options.add_argument("--device", type=torch.device, default=CPU)
-    device = options.parse_args().device
+    options.add_argument("--pairs", type=int, default=PAIRED, help="trainings that take turns with the raw loop's")
+    options.add_argument("--rounds", type=int, default=ROUNDS, help="trainings of each peer")
+    chosen = options.parse_args()
+    device = chosen.device
     torch.set_num_threads(1)  # as every trial has, unless the environment says more
     torch.backends.cudnn.deterministic = True  # as in a trial
     warnings.filterwarnings("ignore", module="lightning")  # it advises more workers
     cases = {kind.__name__: replace(kind(), device=device) for kind in (mlp, cnn)}
     name = "loop" if device == CPU else f"loop-{device.type}"
-    report(name, [row for case in cases.items() for row in compare(*case)])
+    report(name, [row for case in cases.items() for row in compare(*case, chosen.pairs, chosen.rounds)])
