@@ -177,9 +177,10 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         given = Order(**order)
         self.engine.pool.post.remote(given.holder, history.told, given if len(history.exploits) > exploits else None)
 
-    def look(self, impatient: str = "") -> None:
-        """Let those members go on whose wait for a donor is over, and the given one."""
-        for name in self.population.reconsider(impatient) if self.population else ():
+    def look(self, *impatient: str, everybody: bool = False) -> None:
+        """Let those members go on whose wait for a donor is over, and the given ones."""
+        given = tuple(self.waiting) if everybody else impatient
+        for name in self.population.reconsider(given) if self.population else ():
             history, trial = self.record.history.trials[name], self.waiting.pop(name)
             exploits = len(history.exploits)
             self.untold.remove(name)

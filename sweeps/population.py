@@ -259,14 +259,14 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         on_the_way = (d.status == "RUNNING" and epoch - self.phase.interval <= d.told for d in donors)
         return all(donor.told < epoch for donor in donors) and any(on_the_way)
 
-    def reconsider(self, impatient: str = "") -> list[str]:
-        """Decide on those whose donor has come meanwhile, who have waited long, or the given one; their names."""
+    def reconsider(self, impatient: Sequence[str] = ()) -> list[str]:
+        """Decide on those whose donor has come meanwhile, who have waited long, and the given ones; their names."""
         decided = []
         for name, (epoch, value, until) in list(self.waiting.items()):
             known = Member(name)
             self.judging = known, epoch, value, False
             lower, upper = self._quantiles()
-            if name == impatient or now() >= until or known not in lower or not self._soon(known, epoch, upper):
+            if name in impatient or now() >= until or known not in lower or not self._soon(known, epoch, upper):
                 del self.waiting[name]
                 self._decide(known, upper, lower)
                 decided.append(name)

@@ -176,5 +176,6 @@ class Halt(Scratch, tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         self.events.engine.look_around()
-        self.events.look()
-        return self.events.problem is not None or bool(self.events.engine.spent())
+        ends = self.events.problem is not None or bool(self.events.engine.spent())
+        self.events.look(everybody=ends)
+        return ends

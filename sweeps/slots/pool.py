@@ -135,10 +135,15 @@ class Pool:
             self.changed.notify_all()
 
     async def verdict(self, holder: str, epoch: int) -> Order | None:
-        """Wait for the verdict after that epoch. It stays until the next one, for a lease that asks again."""
+        """Wait for the verdict after that epoch, unless the slot is taken from the holder; then there is none.
+
+        It stays until the next one, for a lease that asks again.
+        """
         async with self.changed:
-            await self.changed.wait_for(lambda: self.verdicts.get(holder, (0, None))[0] >= epoch)
-            return self.verdicts[holder][1]
+            await self.changed.wait_for(
+                lambda: self.verdicts.get(holder, (0, None))[0] >= epoch or holder not in self.held
+            )
+            return self.verdicts.get(holder, (0, None))[1]
 
     async def acquire(self, holder: str, lease: int = 1) -> Any:
         """Lend a free slot, the same again to a holder that has one. Raises NoSlots when all were given up, and
@@ -163,6 +168,8 @@ class Pool:
         place = self.held.pop(holder, None)  # at once: a trial that was paused may come back before it is closed
         if place is None:
             return
+        async with self.changed:
+            self.changed.notify_all()
         self.closing.append(place)
         try:
             answer = await asyncio.wait_for(place.slot.command.remote("close"), CLOSE_S)
@@ -220,6 +227,8 @@ class Pool:
             starting.cancel()
         places = [*self.free, *self.held.values(), *self.closing]
         self.free, self.held, self.closing = [], {}, []
+        async with self.changed:
+            self.changed.notify_all()
         self.alive, self.count, self.problem = 0, 0, "the pool has ended"
         ends = (asyncio.wait_for(place.slot.command.remote("exit"), limit_s) for place in places)
         await asyncio.gather(*ends, return_exceptions=True)  # one that does not answer is killed all the same
