@@ -119,6 +119,8 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self._failure(order, loss, loss["seconds"])
             if loss["kind"] == "donor":
                 self._take_back(history)
+            if loss["afresh"] and self.population:
+                self._begin_afresh(history)
         self._compare(history, told["repeated"])
         for report in told["reports"]:
             self.record.write("report", trial=order.trial, attempt=order.attempt, slot=told["slot"], **report)
@@ -166,7 +168,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         order = trial.config["order"]
         history = self.record.history.trials[order["trial"]]
         found = {
-            **order, "config": history.config, "resume": history.resume or order["resume"], "told": history.told,
+            **order, "config": history.config, "resume": history.resume, "told": history.told,
             "instead": own(history),
         }  # fmt: skip
         trial.set_config({**trial.config, "order": found})
@@ -296,6 +298,13 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
         self.record.write(
             "exploit", trial=trial.trial, attempt=trial.attempt, epoch=exploit.epoch, donor=trial.trial,
             checkpoint=trial.checkpoint, before=exploit.after, after=exploit.before, cause="donor",
+        )  # fmt: skip
+
+    def _begin_afresh(self, trial: TrialHistory) -> None:
+        """Write that neither a member's own checkpoint nor its donor's could be read: it has no ancestors any more."""
+        self.record.write(
+            "exploit", trial=trial.trial, attempt=trial.attempt, epoch=trial.told, donor="", checkpoint=None,
+            before=trial.config, after=trial.config, cause="torn",
         )  # fmt: skip
 
     def _lease_lost(self, order: Order) -> None:

@@ -142,7 +142,7 @@ class Lease(tune.Trainable):  # type: ignore[misc]
                 self.slot = None
                 return self._advance()
             if answer["torn"]:
-                self._lose("lost", "CheckpointError", f"it begins afresh: {answer['torn']}")
+                self._lose("lost", "CheckpointError", f"it begins afresh: {answer['torn']}", afresh=True)
         while True:
             me = self.order.holder, self.order.lease
             answer = self._answer(self.slot.next.remote(me, self.report_every), self._deadline())
@@ -154,9 +154,11 @@ class Lease(tune.Trainable):  # type: ignore[misc]
             if answer["failure"] or answer["done"] or answer["reports"]:
                 return answer
 
-    def _lose(self, kind: str, error: str, message: str) -> None:
-        """Note a loss for the journal, with the work that it cost."""
-        self.lost.append({"kind": kind, "error": error, "message": message, "seconds": self.seconds})
+    def _lose(self, kind: str, error: str, message: str, afresh: bool = False) -> None:
+        """Note a loss for the journal, with the work that it cost, and whether the trial begins afresh."""
+        self.lost.append(
+            {"kind": kind, "error": error, "message": message, "seconds": self.seconds, "afresh": afresh}
+        )  # fmt: skip
         self.seconds = 0.0
 
     def _answer(self, pending: Any, timeout: float) -> Answer:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from sweeps.errors import PlanError
 from sweeps.history import LIVE, History, TrialHistory
-from sweeps.insight.lineage import Arrival, last_judged, standings
+from sweeps.insight.lineage import Arrival, horizon, standings
 from sweeps.journal import now
 from sweeps.schedule import Decided
 from sweeps.search import Scratch
@@ -152,11 +153,12 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         self.on_trial_remove(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self.on_trial_remove(tune_controller, trial)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Its lease is lost, and comes again: who waits for a donor waits on."""
         self.at_work.discard(member(trial).trial_id)
         self.paused.pop(member(trial).trial_id, None)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self.on_trial_error(tune_controller, trial)
         self.waiting.pop(member(trial).trial_id, None)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -235,8 +237,9 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
     ) -> None:
         """Decide, or have the member wait for its donor; every checkpoint was written before its report was told."""
         _, epoch, value, paused = self.judging
-        own = self.history.trials[trial.trial_id].epochs
-        patience = self.patience * self.phase.interval * max((report.seconds for report in own), default=0.0)
+        seconds = [report.seconds for report in self.history.trials[trial.trial_id].epochs]
+        # The median: the first one counts the slot's start, too.
+        patience = self.patience * self.phase.interval * (statistics.median(seconds) if seconds else 0.0)
         if patience and trial in lower_quantile and not paused and self._soon(trial, epoch, upper_quantile):
             self.waiting[trial.trial_id] = epoch, value, now() + patience
         else:
@@ -277,7 +280,7 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         stands = self.standings()
         near: list[tuple[int, Arrival]] = []
         for donor in upper:
-            at = max((e for e in stands[donor.trial_id] if e <= epoch), default=0)
+            at = max((e for e in stands[donor.trial_id] if self.horizon() <= e <= epoch), default=0)
             if at and stands[donor.trial_id][at].checkpoint and stands[donor.trial_id][at].trial != known.trial_id:
                 near.append((at, stands[donor.trial_id][at]))
         if not near:
@@ -296,34 +299,50 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
 
     def replacement(self, trial: TrialHistory, cause: str) -> dict[str, Any] | None:
         """What takes the place of a member that became non-finite or ran out of memory: a copy of a good one as it was
-        when this one was last compared, else one that begins anew with a good one's config. None when it happened too
-        often, or at the very end.
+        at this one's newest epoch, or nearest before, else one that begins anew with a good one's config. None when it
+        happened too often, or at the very end.
         """
         if sum(e.cause in MENDED for e in trial.exploits) >= REPLACEMENTS or trial.told >= self.phase.epochs:
             return None
         rng = self.draw(trial.trial, trial.told, trial.attempt)
-        epoch = last_judged(self.phase, trial)
         found: dict[str, Any] = {"epoch": trial.told, "before": trial.config, "cause": cause}
-        stands = standings(self.history, self.phase, epoch)
-        others = [came for name, came in stands.items() if name != trial.trial]
-        good = [came[epoch] for came in others if epoch in came and came[epoch].checkpoint]
-        good.sort(key=lambda arrival: -self._metric_op * arrival.value)
-        if good:
-            best = good[: math.ceil(self.phase.population * self.phase.quantile)]
-            return found | self._taken(epoch, best[int(rng.integers(len(best)))], rng)
-        return found | {"donor": "", "checkpoint": None, "after": self.explore(self._good_so_far(trial), rng)}
+        good: list[tuple[int, Arrival]] = []
+        for name, came in standings(self.history, self.phase, trial.told + 1).items():
+            at = max((epoch for epoch in came if self.horizon() <= epoch <= trial.told), default=0)
+            usable = at and came[at].checkpoint and came[at].trial != trial.trial
+            if name != trial.trial and usable and not self._failed_since(came[at].trial, at):
+                good.append((at, came[at]))
+        if not good:
+            return found | {"donor": "", "checkpoint": None, "after": self.explore(self._good_so_far(trial), rng)}
+        newest = max(at for at, _ in good)
+        nearest = [arrival for at, arrival in good if at == newest]
+        nearest.sort(key=lambda arrival: -self._metric_op * arrival.value)
+        best = nearest[: math.ceil(self.phase.population * self.phase.quantile)]
+        return found | self._taken(newest, best[int(rng.integers(len(best)))], rng)
+
+    def _failed_since(self, name: str, epoch: int) -> bool:
+        """Whether what a member was at an epoch has failed on its way from there."""
+        trial = self.history.trials[name]
+        fails = any(f["attempt"] == trial.attempt and f["failure_kind"] in MENDED for f in trial.failures)
+        return fails or any(e.cause in MENDED and e.epoch >= epoch for e in trial.exploits)
 
     def _good_so_far(self, but: TrialHistory) -> Config:
-        """The config of the best other member at the newest epoch to which one came; its own where none did."""
+        """The config of the best other member that has not failed, at the newest epoch to which one came; of one that
+        has not reported, where none did."""
         assert self.history.spec is not None
         metric = self.history.spec.metric
         others = [trial for trial in self.history.of_phase(but.phase) if trial is not but]
+        others = [trial for trial in others if not self._failed_since(trial.trial, 0)]
         for epoch in range(max(but.told, 1), 0, -1):
             values = [(dict(trial.curve(metric)).get(epoch, math.nan), trial) for trial in others]
             finite = [(self._metric_op * value, trial) for value, trial in values if math.isfinite(value)]
             if finite:
                 return max(finite, key=lambda pair: pair[0])[1].config_at(1)
-        return but.config
+        return others[0].config if others else but.config
+
+    def horizon(self) -> int:
+        """See `lineage.horizon`."""
+        return horizon(self.history, self.phase)
 
     def draw(self, name: str, epoch: int, attempt: int = 0) -> np.random.Generator:
         """What is drawn for a member at an epoch comes from here; `attempt` tells replacements apart."""

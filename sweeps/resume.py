@@ -6,7 +6,7 @@ How trials and schedulers are taken up again stands where they live: events.Even
 from __future__ import annotations
 
 from sweeps.errors import UsageError
-from sweeps.spec import Evolve, Grid, Replay, SearchPhase, SweepSpec
+from sweeps.spec import Evolve, Grid, Replay, SearchPhase, SweepSpec, phase_name
 
 MAY_CHANGE = frozenset(
     {"budget", "resources", "tracking", "keep_checkpoints", "checkpoint_every", "report_every", "storage"}
@@ -34,8 +34,9 @@ def replayed(spec: SweepSpec, trial: str, seeds: int) -> SweepSpec:
     """The spec with a replay of a trial after its phases. Raises UsageError when it cannot have one."""
     if seeds < 1:
         raise UsageError(f"seeds: {seeds} is below 1. Give the number of seeds to train it with.")
-    earlier = sum(isinstance(phase, Replay) for phase in spec.phases)
-    name = f"replay{earlier + 1}" if earlier else ""
+    taken = {phase_name(phase) for phase in spec.phases}
+    names = ("", *(f"replay{number}" for number in range(2, len(taken) + 2)))
+    name = next(name for name in names if (name or "replay") not in taken)
     replay = Replay(kind="replay", name=name, trial=trial, seeds=seeds)
     return spec.model_copy(update={"phases": (*spec.phases, replay)})
 
@@ -47,9 +48,9 @@ def accepted(before: SweepSpec, after: SweepSpec) -> SweepSpec:
     for a spec that differs in what the results so far rest on.
     """
     last = max(i for i, phase in enumerate(before.phases) if isinstance(phase, SearchPhase))
-    replays = tuple(phase for phase in before.phases if isinstance(phase, Replay))
-    if replays and len(after.phases) == len(before.phases) - len(replays):
-        after = after.model_copy(update={"phases": (*after.phases, *replays)})
+    added = before.phases[len(after.phases) :]
+    if all(isinstance(phase, Replay) for phase in added):
+        after = after.model_copy(update={"phases": (*after.phases, *added)})
     if len(after.phases) == len(before.phases) and not isinstance(before.phases[last], Grid | Evolve):
         grown = after.phases[last].model_copy(update={"trials": before.phases[last].trials})  # type: ignore[union-attr]
         after = after.model_copy(update={"phases": (*after.phases[:last], grown, *after.phases[last + 1 :])})

@@ -218,7 +218,7 @@ class Sweep:
         if self.history.status != "FINISHED":
             raise UsageError(f"{self.folder} has not finished. `sweeps resume` it first.")
         known = self.history.trials.get(trial)
-        if known is None or known.reached(self.spec.metric) is None:
+        if known is None or not replay.may(known, self.spec.metric):
             near = difflib.get_close_matches(trial, list(self.history.trials), n=1)
             mend = f"Did you mean {near[0]}?" if known is None and near else "`sweeps report` shows those that have."
             raise UsageError(f"trial: {self.folder} has no {trial} with a result. {mend}")

@@ -66,6 +66,16 @@ def last_judged(phase: Evolve, trial: TrialHistory) -> int:
     return max((epoch for epoch in phase.judged if epoch <= trial.told), default=0)
 
 
+LEAD = 16
+"""Intervals: what a member was longer before the most advanced one's newest is not kept for those that are behind."""
+
+
+def horizon(history: History, phase: Evolve) -> int:
+    """The first epoch of which a donor may still be taken, however far behind somebody is."""
+    front = max((last_judged(phase, trial) for trial in history.of_phase(phase_name(phase))), default=0)
+    return front - LEAD * phase.interval
+
+
 def wanted(history: History, phase: Evolve) -> set[str]:
     """The checkpoints that a member may still load: what it goes on from itself, and what any member was where somebody
     is still to be compared, or at the newest epoch before."""
@@ -79,13 +89,33 @@ def wanted(history: History, phase: Evolve) -> set[str]:
         return set()
     unborn = len(members) < phase.population
     behind = 0 if unborn else min(last_judged(phase, trial) for trial in live)
+    behind = max(behind, horizon(history, phase))
     found = {trial.resume for trial in live}
-    for epoch in phase.judged:
-        if behind <= epoch <= max((trial.told for trial in members), default=0) + phase.interval:
-            for arrivals in standings(history, phase, epoch).values():
-                newest = max((at for at in arrivals if at <= epoch), default=None)
-                found |= {arrivals[newest].checkpoint} if newest else set()
+    for trial in members:
+        found |= checkpoints_since(phase, trial, behind)
     return {pointer for pointer in found if pointer}
+
+
+def checkpoints_since(phase: Evolve, trial: TrialHistory, behind: int) -> set[str]:
+    """The checkpoints of what a member was when it was compared from an epoch on, and of the newest before; as its
+    `standings` have them."""
+    exploits, reports = deque(trial.exploits), deque(trial.epochs)
+    found: set[str] = set()
+    newest: str | None = None
+    for epoch in phase.judged:
+        while reports and reports[0].epoch <= epoch:
+            report = reports.popleft()
+            while exploits and exploits[0].epoch < report.epoch:
+                newest = exploits.popleft().checkpoint
+            if report.epoch == epoch:
+                newest = report.checkpoint or newest
+        while exploits and exploits[0].epoch < epoch:
+            newest = exploits.popleft().checkpoint
+        if epoch >= behind and newest:
+            found.add(newest)
+        if not reports and not exploits:
+            break
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ lineage was lucky.
 
 from __future__ import annotations
 
+import math
+
 from sweeps.engine import Engine
 from sweeps.errors import SweepFailed
 from sweeps.history import TrialHistory
@@ -23,7 +25,7 @@ def run(engine: Engine, phase: Replay) -> None:
     spec, history = engine.spec, engine.record.history
     name = phase_name(phase)
     origin = history.trials.get(phase.trial)
-    if origin is None or origin.reached(spec.metric) is None:
+    if origin is None or not may(origin, spec.metric):
         raise SweepFailed(f"{name}: {phase.trial} has no result that could be trained again.")
     configs = schedule(history, origin)
     earlier = spec.phases[: spec.phases.index(phase)]
@@ -38,6 +40,12 @@ def run(engine: Engine, phase: Replay) -> None:
         return
     again = [trial for trial in history.of_phase(name) if trial.status == "FINISHED"]
     tell(engine, name, origin, again, len(configs) - 1)
+
+
+def may(trial: TrialHistory, metric: str) -> bool:
+    """Whether a trial has a result that can be trained again."""
+    curve = trial.curve(metric)
+    return trial.status == "FINISHED" and bool(curve) and math.isfinite(curve[-1][1])
 
 
 def tell(engine: Engine, phase: str, origin: TrialHistory, again: list[TrialHistory], changes: int) -> None:

@@ -32,7 +32,7 @@ class Order:
     """What it is trained with after each of these epochs, the first of which is 0, where that changes; else `config`.
     Each of them is checkpointed as well: the trial begins anew from there."""
     told: int = 0
-    """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints but it."""
+    """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints."""
 
     @property
     def holder(self) -> str:
@@ -42,11 +42,6 @@ class Order:
     def config_after(self, epoch: int) -> dict[str, Any]:
         """What it is trained with after that epoch; 0 is its start."""
         return next((config for since, config in reversed(self.configs) if since <= epoch), self.config)
-
-    @property
-    def inherits(self) -> bool:
-        """Whether it goes on from another trial's state."""
-        return self.resume is not None and self.resume.split("/")[-2] != self.trial
 
     @property
     def changes(self) -> tuple[int, ...]:

@@ -162,9 +162,8 @@ class Worker:
         if not found:
             late = time.perf_counter() - self.saved_at >= self.order.checkpoint_s
             due = done or self._rung_since(before) or parallel.of_first(late)
-            # The journal has a newer one, and of one that goes on from another's state its own of before.
-            again = epoch < self.order.told or (epoch == self.order.told and self.order.inherits)
-            again = again and epoch not in self.order.changes
+            # The journal has newer ones; its own of epochs that it trains again may be of what it was before.
+            again = epoch <= self.order.told and epoch not in self.order.changes
             if due and not again and self.session.capture:
                 checkpoint = self._save()
                 self.saved_at = time.perf_counter()

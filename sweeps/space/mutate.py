@@ -55,7 +55,15 @@ def mutated(domain: Domain, value: Any, how: Mutable, rng: np.random.Generator) 
         return neighbour(list(domain.choice), value, up)
     if isinstance(domain, PowersOfTwo):
         return neighbour(domain.values, value, up)
-    factor = how.factors[up]
+    for factor in (how.factors[up], how.factors[not up]):  # at an end of the range the other one
+        if (moved := scaled(domain, value, factor)) != value:
+            return moved
+    return value
+
+
+def scaled(domain: Domain, value: Any, factor: float) -> Any:
+    """A number multiplied, within its domain and on its scale; by a step at least where it has some."""
+    up = factor > 1
     if isinstance(domain, Int):
         low, high = domain.range
         steps = round(value * (factor - 1) / domain.step) or (1 if up else -1)
@@ -67,6 +75,8 @@ def mutated(domain: Domain, value: Any, how: Mutable, rng: np.random.Generator) 
         return value
     start, end = domain.range
     moved = 1 - (1 - value) * factor if domain.scale == "one_minus" else value * factor
+    if moved == value:  # 0, which no factor moves: by as much of the range
+        moved = (factor - 1) * (end - start)
     if domain.step is not None and abs(moved - value) < domain.step:
         moved = value + (domain.step if up else -domain.step)
     moved = min(max(moved, start), end)

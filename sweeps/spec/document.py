@@ -261,7 +261,9 @@ def readable(error: ValidationError) -> SpecError:
     """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
     first = error.errors()[0]
     tags = {"preflight", "explore", "refine", "grid", "evolve", "confirm", "replay"}
-    loc = [part for part in first["loc"] if part not in {*tags, "[key]", "constrained-float"}]
+    parts = first["loc"]
+    of_kind = {at for at, part in enumerate(parts) if at and isinstance(parts[at - 1], int) and part in tags}
+    loc = [part for at, part in enumerate(parts) if at not in of_kind and part not in {"[key]", "constrained-float"}]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "spec"
     if first["type"] == "extra_forbidden":
         known = known_keys(first["loc"])
@@ -269,6 +271,8 @@ def readable(error: ValidationError) -> SpecError:
         return SpecError(
             path, "unknown key", f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
         )
+    if first["type"] == "missing" and isinstance(loc[-1], int):
+        return SpecError(path.rpartition("[")[0], f"has {loc[-1]} values and needs one more", "Add it to the list.")
     if first["type"] == "missing":
         return SpecError(path, "is missing", f"Add `{loc[-1]}:`.")
     if first["type"] in ("union_tag_not_found", "union_tag_invalid"):

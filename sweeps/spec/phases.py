@@ -72,7 +72,10 @@ class Grid(Halving):
 class Mutation(Model):
     """How a parameter of a population changes when a member takes over another's state."""
 
-    factors: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=1)]] = (0.8, 1.25)
+    factors: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=1, allow_inf_nan=False)]] = (
+        0.8,
+        1.25,
+    )
     """A number is multiplied by one of them, on its domain's own scale; a listed value gives way to its neighbour."""
     resample: float = Field(default=0.25, ge=0, le=1)
     """Probability of a value drawn anew from the domain instead."""
@@ -120,7 +123,7 @@ class Replay(Model):
 
     kind: Literal["replay"]
     name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
-    trial: str
+    trial: str = Field(pattern=r"^[a-z0-9_]+-[0-9]{3,}$")
     """As in the report: `evolve-003`."""
     seeds: int = Field(default=3, gt=0)
     """The first is the trial's own, which gives its numbers again."""

@@ -46,8 +46,8 @@ def check_lineage(lines: list[dict[str, Any]], sweep: Sweep) -> list[dict[str, A
 
     for (name, epoch), metrics in values.items():
         taken = [line for line in by_member[name] if line["epoch"] == epoch - 1]
-        since = int(taken[-1]["checkpoint"].rpartition("/")[2]) if taken else epoch - 1
-        before = values[taken[-1]["donor"] if taken else name, since]["val/loss"] if epoch > 1 else 1.0
+        since = int((taken[-1]["checkpoint"] or "/0").rpartition("/")[2]) if taken else epoch - 1
+        before = values[taken[-1]["donor"] if taken else name, since]["val/loss"] if since else 1.0
         rate = metrics["val/lr"]
         for _ in range(since, epoch - 1):  # the donor was behind: what it trains again is not told
             before += rate * (0.1 * rate - before)
@@ -164,8 +164,9 @@ def test_a_member_that_fails_by_its_state_is_replaced(tmp_path: Path, behaviour:
     assert sum(trial.status == "FINISHED" for trial in members) >= 3
 
 
+@pytest.mark.parametrize("own", ["whole", "torn"])
 def test_a_donor_that_cannot_be_read_leaves_the_member_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
 ) -> None:
     from sweeps.events import Events
 
@@ -174,7 +175,9 @@ def test_a_donor_that_cannot_be_read_leaves_the_member_as_it_is(
     def tear(self: Events, trial: Any) -> None:
         write(self, trial)
         if trial.exploits and trial.exploits[-1].donor and next(torn) == 0:
-            (self.engine.folder / trial.exploits[-1].checkpoint / "manifest.json").write_text("{")  # type: ignore[operator]
+            torn_ones = [trial.exploits[-1].checkpoint, *([trial.checkpoint] if own == "torn" else [])]
+            for pointer in torn_ones:
+                (self.engine.folder / pointer / "manifest.json").write_text("{")  # type: ignore[operator]
 
     monkeypatch.setattr(Events, "_write_decision", tear)
     sweep = run_toy(
@@ -187,6 +190,8 @@ def test_a_donor_that_cannot_be_read_leaves_the_member_as_it_is(
     back = [line for line in of_kind(lines, "exploit") if line["cause"] == "donor"]
     assert len(back) >= 1
     assert back[0]["donor"] == back[0]["trial"], "it went on with its own"
+    afresh = [line for line in of_kind(lines, "exploit") if line["cause"] == "torn"]
+    assert [line["checkpoint"] for line in afresh] == ([None] if own == "torn" else [])
     check_lineage(lines, sweep)
     assert "it goes on with its own state" in of_kind(lines, "failure")[0]["message"]
 

@@ -78,3 +78,10 @@ def test_a_trial_that_followed_a_schedule_has_it_again_as_far_as_it_came():
     trial = member(history, "r", A, 7, configs=((0, A), (3, B), (9, C)))
     assert ancestry(history, trial) == [Segment("r", 0, 3, A, 0), Segment("r", 3, 7, B, 3)]
     assert [trial.config_at(epoch) for epoch in (0, 3, 4, 9, 10)] == [A, A, B, B, C]
+
+
+def test_one_that_had_to_begin_afresh_has_no_ancestors_any_more():
+    history = herd()
+    member(history, "a", A, 12)
+    trial = member(history, "b", B, 12, (3, "a", 3, C), (4, "", None, C))
+    assert ancestry(history, trial) == [Segment("b", 0, 12, C, 4)]

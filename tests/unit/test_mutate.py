@@ -31,6 +31,7 @@ def drawn(space, config, how=None, count=200):
     [
         ({"log": [1e-4, 1e-1]}, 1e-2, {8e-3, 1.25e-2}),
         ({"log": [1e-4, 1e-1]}, 9e-2, {7.2e-2, 1e-1}),
+        ({"log": [1e-4, 1e-1]}, 1e-1, {8e-2}),  # at an end there is one way
         ({"log": [1e-4, 1e-1]}, 1.0, {0.1}),  # a baseline may lie outside
         ({"float": [0.0, 0.5]}, 0.2, {0.16, 0.25}),
         ({"float": [0, 1], "step": 0.25}, 0.5, {0.25, 0.75}),
@@ -38,7 +39,8 @@ def drawn(space, config, how=None, count=200):
         ({"log": [1e-6, 1e-1], "or_zero": True}, 0.0, {0.0}),
         ({"log": [1e-6, 1e-1], "or_zero": True}, 1e-3, {8e-4, 1.25e-3}),
         ({"int": [1, 8]}, 2, {1, 3}),
-        ({"int": [1, 8]}, 8, {6, 8}),
+        ({"int": [1, 8]}, 8, {6}),
+        ({"float": [0.0, 0.5]}, 0.0, {0.125}),  # which no factor moves
         ({"int": [2, 20], "step": 2}, 4, {2, 6}),
         ({"int": [8, 512], "scale": "log"}, 100, {80, 125}),
         ({"powers_of_two": [16, 128]}, 32, {16, 64}),

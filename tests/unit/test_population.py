@@ -6,6 +6,7 @@ import itertools
 import math
 import pickle
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from sweeps.errors import PlanError, UsageError
 from sweeps.history import History
 from sweeps.insight.lineage import ancestry, wanted
 from sweeps.insight.memory import refused
-from sweeps.journal import FORMAT
+from sweeps.journal import FORMAT, now
 from sweeps.population import PATIENCE, REPLACEMENTS, Population, check_ray
 from sweeps.report.population import leader, population
 from sweeps.resume import extended
@@ -299,6 +300,50 @@ def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monk
     assert told["checkpoint"] == f"checkpoints/evolve-000/{6 if comes else 3}"
 
 
+def waiting_herd():
+    """Two members, the worse of which has come to 6 first and waits."""
+    herd = Herd(population=2, quantile=0.5)
+    for number in range(2):
+        herd.join(number)
+    herd.judge.patience = PATIENCE
+    for name, value in (("evolve-001", 2.0), ("evolve-000", 1.0), ("evolve-001", 2.0)):
+        for _ in range(3):
+            herd.report(name, value)
+    assert list(herd.judge.waiting) == ["evolve-001"]
+    return herd
+
+
+def test_who_waits_and_loses_its_lease_is_decided_on_at_once():
+    herd = waiting_herd()
+    herd.judge.on_trial_error(None, tune_trial("evolve-001"))  # Tune tells the scheduler first
+    assert herd.judge.reconsider(("evolve-001",)) == ["evolve-001"]
+    assert herd.told[-1][1]["donor"] == "evolve-000"
+
+
+def test_the_wait_is_a_tenth_of_an_interval_however_long_the_slot_took_to_start():
+    herd = waiting_herd()
+    herd.judge.waiting.clear()
+    trial = herd.history.trials["evolve-001"]
+    trial.epochs[0] = replace(trial.epochs[0], seconds=60.0)
+    began = now()
+    herd.judge.judging = (*herd.judge.judging[:3], False)
+    lower, upper = herd.judge._quantiles()
+    herd.judge._checkpoint_or_exploit(lower[0], None, upper, lower)
+    assert herd.judge.waiting["evolve-001"][2] - began < 0.1 * 3 * 1.0 + 5
+
+
+def test_who_makes_room_for_another_does_not_wait():
+    herd = Herd(population=3, quantile=0.5)
+    for number in range(2):
+        herd.join(number)
+    herd.judge.patience = PATIENCE
+    herd.judge.others = lambda: ((), True)
+    for name, value in (("evolve-001", 2.0), ("evolve-000", 1.0), ("evolve-001", 2.0)):
+        actions = [herd.report(name, value) for _ in range(3)]
+    assert actions[-1] == "PAUSE"
+    assert herd.judge.waiting == {}
+
+
 def test_without_a_checkpoint_there_is_no_donor():
     herd = Herd(population=4)
     for number in range(4):
@@ -366,6 +411,39 @@ def test_a_member_that_became_infeasible_is_replaced_by_a_copy_of_a_good_one():
         herd.write("exploit", trial="evolve-003", attempt=1, **herd.judge.replacement(lost, "memory"))
         assert lost.resume == lost.exploits[-1].checkpoint
     assert herd.judge.replacement(lost, "memory") is None
+
+
+@pytest.mark.parametrize(("told", "failure"), [(6, "non_finite"), (7, "non_finite"), (6, "memory")])
+def test_the_first_to_fail_takes_over_from_an_interval_before(told, failure):
+    """Nobody else has come as far; a report that is not finite was compared with nobody."""
+    herd = Herd(population=4, quantile=0.5)
+    for number in range(4):
+        herd.join(number)
+    for number in (3, 2, 1, 0):  # the best last: nobody takes over
+        for _ in range(3):
+            herd.report(f"evolve-{number:03d}", float(number))
+    for epoch in range(4, told + 1):
+        herd.report("evolve-000", math.nan if epoch == told and failure == "non_finite" else 0.0)
+    found = herd.judge.replacement(herd.history.trials["evolve-000"], failure)
+    assert found["checkpoint"] == f"checkpoints/{found['donor']}/3"
+    assert found["donor"] in ("evolve-001", "evolve-002")
+    assert found["checkpoint"] in wanted(herd.history, herd.phase)
+
+
+def test_who_failed_itself_is_no_donor():
+    herd = Herd(population=3, quantile=0.5)
+    for number in range(3):
+        herd.join(number)
+    for name in ("evolve-000", "evolve-001"):
+        for _ in range(3):
+            herd.report(name, 1.0)
+    for name in ("evolve-000", "evolve-001"):
+        herd.write("failure", trial=name, attempt=1, failure_kind="memory", error="", message="", seconds=0.0)
+    found = herd.judge.replacement(herd.history.trials["evolve-001"], "memory")
+    assert (found["donor"], found["checkpoint"]) == ("", None)
+    like = herd.history.trials["evolve-002"].config
+    assert found["after"]["lr"] == pytest.approx(like["lr"], rel=0.26) or found["after"]["batch_size"] != 1
+    assert found["after"] != herd.history.trials["evolve-000"].config
 
 
 def test_the_config_that_had_no_memory_is_the_one_that_was_replaced():

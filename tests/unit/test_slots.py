@@ -23,7 +23,7 @@ def worker(tmp_path, trainable, epochs: int, **fields: Any) -> Worker:
     """A worker that has begun a trial of so many epochs."""
     fidelity = {"epochs": epochs, "data_fraction": 1.0, "seed": 0}
     found = Worker(trainable, tmp_path, CPU)
-    assert found.answer("start", Order("t", 1, {}, fidelity, **fields))["failure"] is None
+    assert found.answer("start", Order("t", 1, {"lr": 9}, fidelity, **fields))["failure"] is None
     return found
 
 
@@ -292,3 +292,18 @@ def test_a_loop_without_checkpoints_cannot_follow_a_schedule(tmp_path):
     answers = drawn(worker(tmp_path, trial, 5, configs=SCHEDULE))
     assert "cannot change after epoch 2" in answers[-1]["failure"]["message"]
     assert "session.checkpoint_with" in answers[-1]["failure"]["message"]
+
+
+@pytest.mark.parametrize("resume", [None, "checkpoints/other/1"])
+def test_what_is_trained_again_leaves_the_checkpoints_of_before_as_they_are(tmp_path, resume):
+    """Whoever takes over a state, or begins anew, was something else when it told them: others may load it."""
+    for name in ("t", "other"):
+        found = Worker(scheduled, tmp_path, CPU)
+        found.answer(
+            "start", Order(name, 1, {"lr": 1}, {"epochs": 3, "data_fraction": 1.0, "seed": 0}, checkpoints=(1, 2))
+        )
+        drawn(found)
+    before = (tmp_path / "checkpoints/t/2/manifest.json").read_bytes()
+    again = worker(tmp_path, scheduled, 3, resume=resume, told=2, checkpoints=(1, 2))
+    assert [r["epoch"] for r in reports(drawn(again)) if r["checkpoint"]] == [3]
+    assert (tmp_path / "checkpoints/t/2/manifest.json").read_bytes() == before

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sweeps.errors import SpecError
+from sweeps.resume import accepted, replayed
 from sweeps.space import Space
-from sweeps.spec import SweepSpec, name_of, read_spec
+from sweeps.spec import SweepSpec, name_of, phase_name, read_spec
 
 GOOD = """\
 # A sweep of a small network.
@@ -215,6 +216,15 @@ BAD = {
                        "interval (27) is not below epochs", "Lower it"),
     "more than half": (changed("- kind: explore", "- {kind: evolve, quantile: 0.6}\n  - kind: explore"),
                        "phases[0].quantile", 12, "0.6 is above 0.5", "Lower"),
+    "one factor": (
+        changed("- kind: explore", "- {kind: evolve, mutations: {lr: {factors: [0.8]}}}\n  - kind: explore"),
+        "phases[0].mutations.lr.factors", 12, "has 1 values and needs one more", "Add it"),
+    "no factor": (
+        changed("- kind: explore", "- {kind: evolve, mutations: {lr: {factors: [0.8, .inf]}}}\n  - kind: explore"),
+        "phases[0].mutations.lr.factors[1]", 12, "finite", ""),
+    "a replay of nothing": (
+        changed("- kind: explore", "- {kind: replay, trial: evolve-000}\n  - kind: explore"),
+        "phases[0].trial", 12, "there is no phase 'evolve' before it", "Name one of its trials"),
     "a mutation of nothing": (
         changed("- kind: explore", "- {kind: evolve, mutations: {lr: , width: }}\n  - kind: explore"),
         "phases[0].mutations.width", 12, "not a parameter of the space", "Known: lr"),
@@ -327,3 +337,14 @@ def test_a_mutation_may_be_named_alone():
     assert evolve.mutations["momentum"].resample == 0.5
     assert evolve.judged == (3, 6, 9)
     assert SweepSpec.model_validate(spec.document()) == spec
+
+
+def test_a_replay_takes_a_name_that_is_free_and_the_spec_of_before_is_accepted():
+    phases = [{"kind": "explore"}, {"kind": "refine", "name": "replay"}]
+    spec = SweepSpec.model_validate({"trainable": "a:b", "space": {"lr": None}, "phases": phases})
+    once = replayed(spec, "explore-003", 2)
+    twice = replayed(once, "explore-004", 1)
+    assert [phase_name(phase) for phase in twice.phases] == ["explore", "replay", "replay2", "replay3"]
+    assert SweepSpec.model_validate(twice.document()).document() == twice.document()
+    assert accepted(twice, spec).document() == twice.document()
+    assert accepted(twice, once).document() == twice.document()
