@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import signal
+import sqlite3
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sweeps import Sweep, SweepFailed, UsageError
 from sweeps.events import Events
 from sweeps.insight.lineage import schedule
 from sweeps.storage import files
+from sweeps.tracking import sync
 from toys import least_constant, least_possible
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -283,3 +285,51 @@ def test_the_schedule_of_a_rate_that_must_fall_is_found_and_no_constant_rate_com
     best = next(arm for arm in sweep.verdict.arms if arm.arm == winner.trial)
     assert max(best.values) < least_constant(epochs), "under each further seed, trained from scratch"
     assert least_possible(epochs) < best.mean
+
+
+def test_choices_conditions_and_a_metric_to_maximise_go_all_the_way_to_a_replay_of_a_replay(tmp_path: Path) -> None:
+    space = {
+        "lr": LR,
+        "optimizer": {"choice": ["sgd", "adamw"]},
+        "sgd.momentum": {"float": [0.5, 0.99], "scale": "one_minus"},
+    }
+    sweep = run_toy(
+        tmp_path, "toys:annealed", space=space, mode="max", report_every=0.0, checkpoint_every=None,
+        baseline={"lr": 0.5, "optimizer": "sgd", "sgd.momentum": 0.9},
+        phases=[
+            {"kind": "explore", "trials": 6, "epochs": 4},
+            {"kind": "refine", "trials": 4, "epochs": 4},
+            evolve(epochs=8, mutations={"lr": None, "optimizer": None, "sgd.momentum": None}),
+            {"kind": "confirm", "top": 1, "seeds": 2},
+        ],
+        resources={"cpus_per_worker": 0.5, "concurrency": 2},
+    )  # fmt: skip
+    lines = check_whole(sweep, 6 + 4 + 4 + 4)
+    phase = [line for line in lines if str(line.get("trial", "")).startswith("evolve")]
+    exploits = check_lineage(phase, sweep)
+    assert any(line["before"]["optimizer"] != line["after"]["optimizer"] for line in exploits)
+    for line in exploits:
+        assert ("sgd.momentum" in line["after"]) == (line["after"]["optimizer"] == "sgd")
+    check_schedules(sweep, "confirm")
+    members = sweep.history.of_phase("evolve")
+    assert [trial.role for trial in members] == ["baseline", "best", "best", "sobol"], "from refine's best"
+
+    trial = max(members, key=lambda member: len(schedule(sweep.history, member)))
+    sweep.replay(trial.trial, seeds=1, out=io.StringIO())
+    sweep.replay("replay-000", seeds=1, out=io.StringIO())
+    (again,), (once_more,) = sweep.history.of_phase("replay"), sweep.history.of_phase("replay2")
+    assert once_more.configs == again.configs == schedule(sweep.history, trial)
+    assert once_more.curve("val/loss") == again.curve("val/loss")
+    assert again.curve("val/loss")[-1] == trial.curve("val/loss")[-1]
+
+    database = tmp_path / "other.db"
+    counted = []
+    for _ in range(2):
+        sync(sweep.folder, f"sqlite:///{database}")
+        with sqlite3.connect(database) as found:
+            counted.append(
+                [found.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("runs", "metrics")]
+            )
+    assert counted[0] == counted[1]
+    assert counted[0][0] == 1 + len(sweep.history.trials)
+    assert (sweep.report().parent / "figures" / "population.png").is_file()
