@@ -1,10 +1,11 @@
 """Whether a population pays: evolve against other ways to spend the same epochs, over seeds.
 
-real tasks   the space of an example's spec, one budget of epochs. `evolve`: a population; `refine`: explore and
-             refine under ASHA; `constant`: the population's number of configs, each trained whole, the best of them
-             the best constant config. Each sweep's best by validation is compared by the loss that it has, by its
-             loss on the test split, which nothing was chosen by, and by the mean loss that its config or schedule
-             gives from scratch under further seeds (`sweeps replay`). Ratios below 1: the population was better.
+real tasks   the space of an example's spec, one budget of epochs, as nearly as ASHA's luck allows (it is told).
+             `evolve`: a population; `refine`: explore and refine under ASHA; `constant`: the population's number of
+             configs, each trained whole, the best of them the best constant config. Each sweep's best by validation
+             is compared by the loss that it has, by its loss on the test split, which nothing was chosen by, and by
+             the mean loss that its config or schedule gives from scratch under further seeds (`sweeps replay`).
+             Ratios below 1: the population was better.
 noisy        a task whose best schedule is known (`toys.noisy`): the population's best against the least that any
              constant rate gives, and against the least that any schedule gives.
 busy         the same members with and without taking over, each in a slot of its own, epochs that only wait:
@@ -38,8 +39,8 @@ TASKS = ("digits", "films")
 WAYS: dict[str, list[dict[str, Any]]] = {
     "evolve": [{"kind": "evolve", "population": MEMBERS, "epochs": EPOCHS, "interval": INTERVAL}],
     "refine": [
-        {"kind": "explore", "trials": 16, "epochs": 4, "data_fraction": 1.0},
-        {"kind": "refine", "trials": 24, "epochs": EPOCHS},
+        {"kind": "explore", "trials": 10, "epochs": 4, "data_fraction": 1.0},
+        {"kind": "refine", "trials": 14, "epochs": EPOCHS},
     ],
     "constant": [
         {"kind": "explore", "trials": MEMBERS, "epochs": EPOCHS, "data_fraction": 1.0, "reduction_factor": None}
