@@ -333,3 +333,35 @@ def test_choices_conditions_and_a_metric_to_maximise_go_all_the_way_to_a_replay_
     assert counted[0] == counted[1]
     assert counted[0][0] == 1 + len(sweep.history.trials)
     assert (sweep.report().parent / "figures" / "population.png").is_file()
+
+
+def test_a_member_whose_lease_is_lost_while_it_waits_takes_over_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worse and faster of two waits for the other, for as long as it takes to strike."""
+    tell, struck = Events.on_trial_result, []
+
+    def strike(
+        self: Events, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        lease, name = result["pid"], trial.config["order"]["trial"]
+        tell(self, iteration, trials, trial, result, **info)
+        if self.waiting and not struck:
+            assert list(self.waiting) == [name]
+            struck.append((name, self.record.history.trials[name].told))
+            os.kill(lease, signal.SIGKILL)
+
+    monkeypatch.setattr(Events, "on_trial_result", strike)
+    monkeypatch.setattr("sweeps.population.PATIENCE", 30.0)
+    sweep = run_toy(
+        tmp_path, "toys:annealed", space={"lr": {"log": [0.3, 1.0]}, "seconds": {"float": [0.9, 1.0]}},
+        baseline={"lr": 0.01, "seconds": 0.5}, report_every=0.0, checkpoint_every=None,
+        phases=[evolve(population=2, epochs=6, mutations={"lr": None})],
+        resources={"cpus_per_worker": 0.1, "concurrency": 2},
+    )  # fmt: skip
+    lines = check_whole(sweep, 2)
+    ((name, epoch),) = struck
+    assert [line["failure_kind"] for line in of_kind(lines, "failure")] == ["lease"]
+    judged = [line for line in lines if line.get("trial") == name and line.get("epoch") == epoch and "decision" in line]
+    assert [line["kind"] for line in judged] == ["exploit"]
+    check_lineage(lines, sweep)
