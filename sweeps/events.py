@@ -153,10 +153,10 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             del result[name]
         decision = self.judged.get(order.trial, {})
         paused = decision.get("decision") == TrialScheduler.PAUSE or decision.get("paused", False)
-        if judged and not paused and not waits:
-            self._post(order_now, history, exploits)
         if waits:
             self.waiting[order.trial] = trial
+        elif judged and not paused:
+            self._post(order_now, history, exploits)
         self.look()
         if paused and not told["done"]:
             self.paused.add(trial.trial_id)
@@ -244,9 +244,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def _compare(self, trial: TrialHistory, repeated: Mapping[str, Mapping[str, Any]]) -> None:
         """Say so, once a trial, when epochs that were trained again came out otherwise than the journal has them."""
         since = trial.exploits[-1].epoch if trial.exploits else 0  # another one's state gives other values before it
-        for epoch in trial.epochs:
-            if epoch.epoch <= since:
-                continue
+        for epoch in (told for told in trial.epochs if told.epoch > since):
             again = {name: float(value) for name, value in repeated.get(str(epoch.epoch), {}).items()}
             other = sorted(
                 name

@@ -277,12 +277,12 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
 
     def _exploited(self, known: Member, epoch: int, upper: Sequence[Member]) -> dict[str, Any]:
         """What an exploit at this epoch is: a donor of the upper quantile, and the config to go on with."""
-        stands = self.standings()
+        stands, first = self.standings(), horizon(self.history, self.phase)
         near: list[tuple[int, Arrival]] = []
-        for donor in upper:
-            at = max((e for e in stands[donor.trial_id] if self.horizon() <= e <= epoch), default=0)
-            if at and stands[donor.trial_id][at].checkpoint and stands[donor.trial_id][at].trial != known.trial_id:
-                near.append((at, stands[donor.trial_id][at]))
+        for came in (stands[donor.trial_id] for donor in upper):
+            at = max((e for e in came if first <= e <= epoch), default=0)
+            if at and came[at].checkpoint and came[at].trial != known.trial_id:
+                near.append((at, came[at]))
         if not near:
             return {}
         newest = max(at for at, _ in near)  # with one that is behind it loses the epochs in between
@@ -306,9 +306,10 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
             return None
         rng = self.draw(trial.trial, trial.told, trial.attempt)
         found: dict[str, Any] = {"epoch": trial.told, "before": trial.config, "cause": cause}
+        first = horizon(self.history, self.phase)
         good: list[tuple[int, Arrival]] = []
         for name, came in standings(self.history, self.phase, trial.told + 1).items():
-            at = max((epoch for epoch in came if self.horizon() <= epoch <= trial.told), default=0)
+            at = max((epoch for epoch in came if first <= epoch <= trial.told), default=0)
             usable = at and came[at].checkpoint and came[at].trial != trial.trial
             if name != trial.trial and usable and not self._failed_since(came[at].trial, at):
                 good.append((at, came[at]))
@@ -339,10 +340,6 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
             if finite:
                 return max(finite, key=lambda pair: pair[0])[1].config_at(1)
         return others[0].config if others else but.config
-
-    def horizon(self) -> int:
-        """See `lineage.horizon`."""
-        return horizon(self.history, self.phase)
 
     def draw(self, name: str, epoch: int, attempt: int = 0) -> np.random.Generator:
         """What is drawn for a member at an epoch comes from here; `attempt` tells replacements apart."""

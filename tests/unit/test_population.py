@@ -273,10 +273,8 @@ def test_nothing_is_judged_but_what_the_lease_waits_for():
     assert herd.told == []
 
 
-@pytest.mark.parametrize("comes", [True, False])
-def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monkeypatch, comes):
-    clock = [0.0]
-    monkeypatch.setattr("sweeps.population.now", lambda: clock[0])
+def waiting_herd():
+    """Two members, the worse of which has come to 6 first and waits."""
     herd = Herd(population=2, quantile=0.5)
     for number in range(2):
         herd.join(number)
@@ -284,7 +282,15 @@ def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monk
     for name, value in (("evolve-001", 2.0), ("evolve-000", 1.0), ("evolve-001", 2.0)):
         for _ in range(3):
             herd.report(name, value)
-    assert list(herd.judge.waiting) == ["evolve-001"], "the worse, and the first at 6"
+    assert list(herd.judge.waiting) == ["evolve-001"]
+    return herd
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monkeypatch, comes):
+    clock = [0.0]
+    monkeypatch.setattr("sweeps.population.now", lambda: clock[0])
+    herd = waiting_herd()
     clock[0] = PATIENCE * 3 - 0.01  # its epochs take a second
     assert herd.judge.reconsider() == [], "evolve-000 is on its way there"
     assert [line["epoch"] for line in herd.lines if "decision" in line] == [3, 3]
@@ -298,19 +304,6 @@ def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monk
     ((name, told),) = herd.told
     assert name == "evolve-001"
     assert told["checkpoint"] == f"checkpoints/evolve-000/{6 if comes else 3}"
-
-
-def waiting_herd():
-    """Two members, the worse of which has come to 6 first and waits."""
-    herd = Herd(population=2, quantile=0.5)
-    for number in range(2):
-        herd.join(number)
-    herd.judge.patience = PATIENCE
-    for name, value in (("evolve-001", 2.0), ("evolve-000", 1.0), ("evolve-001", 2.0)):
-        for _ in range(3):
-            herd.report(name, value)
-    assert list(herd.judge.waiting) == ["evolve-001"]
-    return herd
 
 
 def test_who_waits_and_loses_its_lease_is_decided_on_at_once():
