@@ -2,8 +2,8 @@
 
 Three things are other than in Ray's. Two members are compared at the newest epoch to which both came, so that nobody
 waits and no lead in epochs counts as one in the metric; who is ahead of more others ranks higher (Copeland's rule). One
-of the worst takes over from one of the best that has come to its own epoch, for which it waits a moment at most, else
-from the nearest behind it: weights and epoch. What is drawn comes from (seed, member, epoch), so that every choice
+of the worst takes over from one of the best that has come to its own epoch, for which it waits if one is about to come,
+else from the nearest behind it: weights and epoch. What is drawn comes from (seed, member, epoch), so that every choice
 follows from the journal so far. And an exploit is told, not carried out here: the driver sends the donor's checkpoint
 to the member's own slot (`sweeps.events`), where Ray would pause and requeue it.
 
@@ -42,8 +42,9 @@ MENDED = ("non_finite", "memory")
 """Failures that end a member's state, not the member: another one's takes its place."""
 REPLACEMENTS = 3
 """So often, then the member is INFEASIBLE."""
-PATIENCE = 0.1
-"""Of the time that an interval takes: so long a member that would go back waits for a donor that is about to come."""
+PATIENCE = 0.5
+"""Of the time that an interval takes: so long a member waits at most for a donor that is on its way. To go back to
+where the donor was before costs an interval, which is trained again."""
 Explore = Callable[[Config, np.random.Generator], Config]
 """A donor's config, changed for the member that takes over."""
 
@@ -240,7 +241,8 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         seconds = [report.seconds for report in self.history.trials[trial.trial_id].epochs]
         # The median: the first one counts the slot's start, too.
         patience = self.patience * self.phase.interval * (statistics.median(seconds) if seconds else 0.0)
-        if patience and trial in lower_quantile and not paused and self._soon(trial, epoch, upper_quantile):
+        waits = patience and trial in lower_quantile and not paused
+        if waits and self._soon(trial, epoch, upper_quantile, patience):
             self.waiting[trial.trial_id] = epoch, value, now() + patience
         else:
             self._decide(trial, upper_quantile, lower_quantile)
@@ -256,11 +258,14 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
         decision = EXPLOIT if found else str(TrialScheduler.CONTINUE)
         self.decided(trial.trial_id, {**told, "decision": decision, **waits, **found})
 
-    def _soon(self, known: Member, epoch: int, upper: Sequence[Member]) -> bool:
-        """Whether no donor has come to the epoch, but one is at work on the interval that ends with it."""
+    def _soon(self, known: Member, epoch: int, upper: Sequence[Member], within: float) -> bool:
+        """Whether no donor has come to the epoch, but one at work will within so many seconds, by its pace so far."""
         donors = [self.history.trials[donor.trial_id] for donor in upper if donor != known]
-        on_the_way = (d.status == "RUNNING" and epoch - self.phase.interval <= d.told for d in donors)
-        return all(donor.told < epoch for donor in donors) and any(on_the_way)
+        if any(donor.told >= epoch for donor in donors):
+            return False
+        stands = self.waiting.keys() | self.paused.keys()
+        on_their_way = [d for d in donors if d.status == "RUNNING" and d.epochs and d.trial not in stands]
+        return any(arrival(donor, epoch) <= now() + within for donor in on_their_way)
 
     def reconsider(self, impatient: Sequence[str] = ()) -> list[str]:
         """Decide on those whose donor has come meanwhile, who have waited long, and the given ones; their names."""
@@ -269,7 +274,8 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
             known = Member(name)
             self.judging = known, epoch, value, False
             lower, upper = self._quantiles()
-            if name in impatient or now() >= until or known not in lower or not self._soon(known, epoch, upper):
+            waits = known in lower and self._soon(known, epoch, upper, until - now())
+            if name in impatient or now() >= until or not waits:
                 del self.waiting[name]
                 self._decide(known, upper, lower)
                 decided.append(name)
@@ -344,6 +350,15 @@ class Population(Scratch, PopulationBasedTraining):  # type: ignore[misc]
     def draw(self, name: str, epoch: int, attempt: int = 0) -> np.random.Generator:
         """What is drawn for a member at an epoch comes from here; `attempt` tells replacements apart."""
         return np.random.default_rng((self.seed, int(name.rpartition("-")[2]), epoch, attempt))
+
+
+def arrival(trial: TrialHistory, epoch: int) -> float:
+    """When a member at work comes to an epoch, by the median time of its epochs: the first has the slot's start too."""
+    pace = statistics.median(report.seconds for report in trial.epochs)
+    newest = trial.exploits[-1] if trial.exploits else None
+    if newest and newest.epoch == trial.told:  # what lies behind its donor is trained again
+        return newest.at + pace * (epoch - newest.since)
+    return trial.epochs[-1].at + pace * (epoch - trial.told)
 
 
 NOT_BEGUN = (0, math.inf)

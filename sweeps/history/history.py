@@ -162,7 +162,7 @@ class History:
         elif kind == "exploit":
             trial = self.trials[line["trial"]]
             trial.config = line["after"]
-            names = ("epoch", "attempt", "donor", "checkpoint", "before", "after", "cause")
+            names = ("epoch", "attempt", "donor", "checkpoint", "before", "after", "cause", "at")
             trial.exploits.append(Exploit(**{name: line[name] for name in names}))
             if "decision" in line:
                 self.decisions.append(line)

@@ -46,6 +46,12 @@ class Exploit:
     after: Config
     cause: str
     """What kind of failure this mends; empty where the member was among the worst."""
+    at: float
+
+    @property
+    def since(self) -> int:
+        """The epoch of the state that it took over; 0 where it begins anew."""
+        return int(self.checkpoint.rpartition("/")[2]) if self.checkpoint else 0
 
 
 @dataclass

@@ -50,7 +50,7 @@ def came(history: History, phase: Evolve, trial: TrialHistory, before: int) -> d
     for report in [*trial.epochs, None]:
         while exploits and (report is None or exploits[0].epoch < report.epoch):
             exploit = exploits.popleft()
-            at = int(exploit.checkpoint.rpartition("/")[2]) if exploit.checkpoint else 0
+            at = exploit.since
             for later in [epoch for epoch in found if epoch > at]:
                 del found[later]
             if exploit.checkpoint:
@@ -145,9 +145,8 @@ def ancestry(history: History, trial: TrialHistory, until: int | None = None) ->
         return [Segment(trial.trial, 0, until, trial.config_at(1), 0)]
     if newest.checkpoint is None:  # it began anew
         return [Segment(trial.trial, 0, until, newest.after, newest.epoch)]
-    donor, epoch = newest.donor, int(newest.checkpoint.rpartition("/")[2])
-    before = ancestry(history, history.trials[donor], epoch)
-    return [*before, Segment(trial.trial, epoch, until, newest.after, newest.epoch)]
+    before = ancestry(history, history.trials[newest.donor], newest.since)
+    return [*before, Segment(trial.trial, newest.since, until, newest.after, newest.epoch)]
 
 
 def schedule(history: History, trial: TrialHistory) -> Configs:

@@ -356,7 +356,7 @@ def test_a_member_whose_lease_is_lost_while_it_waits_takes_over_all_the_same(
     sweep = run_toy(
         tmp_path, "toys:annealed", space={"lr": {"log": [0.3, 1.0]}, "seconds": {"float": [0.9, 1.0]}},
         baseline={"lr": 0.01, "seconds": 0.5}, report_every=0.0, checkpoint_every=None,
-        phases=[evolve(population=2, epochs=6, mutations={"lr": None})],
+        phases=[evolve(population=2, epochs=10, mutations={"lr": None})],
         resources={"cpus_per_worker": 0.1, "concurrency": 2},
     )  # fmt: skip
     lines = check_whole(sweep, 2)

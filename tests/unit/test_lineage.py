@@ -16,7 +16,7 @@ def member(history, name, config, told, *exploits, configs=()):
     trial.epochs = [Epoch(n, {"m": 1.0}, float(n), 1.0, 1, None, 1) for n in range(1, told + 1)]
     for epoch, donor, at, after in exploits:
         pointer = None if at is None else f"checkpoints/{donor}/{at}"
-        trial.exploits.append(Exploit(epoch, 1, donor, pointer, trial.config, after, ""))
+        trial.exploits.append(Exploit(epoch, 1, donor, pointer, trial.config, after, "", 0.0))
         trial.config = after
     history.trials[name] = trial
     return trial

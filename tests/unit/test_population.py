@@ -17,8 +17,8 @@ from sweeps.errors import PlanError, UsageError
 from sweeps.history import History
 from sweeps.insight.lineage import ancestry, wanted
 from sweeps.insight.memory import refused
-from sweeps.journal import FORMAT, now
-from sweeps.population import PATIENCE, REPLACEMENTS, Population, check_ray
+from sweeps.journal import FORMAT
+from sweeps.population import PATIENCE, REPLACEMENTS, Population, arrival, check_ray
 from sweeps.report.population import leader, population
 from sweeps.resume import extended
 from sweeps.slots import Order
@@ -88,7 +88,7 @@ class Herd:
         self.write("trial", phase="evolve", trial=name, attempt=1, role="sobol", config=config, fidelity=fidelity)
         self.judge.on_trial_add(None, tune_trial(name))
 
-    def report(self, name, value=None, checkpoint=True):
+    def report(self, name, value=None, checkpoint=True, seconds=1.0):
         """The member's next epoch: what the scheduler says, in the order in which the driver does things."""
         trial = self.history.trials[name]
         epoch = trial.told + 1
@@ -97,7 +97,7 @@ class Herd:
         result = {"epoch": epoch, "value": value, "judged": epoch in self.phase.judged}
         action = self.judge.on_trial_result(None, tune_trial(name), result)
         self.write(
-            "report", trial=name, attempt=trial.attempt, epoch=epoch, metrics={"m": value}, seconds=1.0, slot=1,
+            "report", trial=name, attempt=trial.attempt, epoch=epoch, metrics={"m": value}, seconds=seconds, slot=1,
             checkpoint=f"checkpoints/{name}/{epoch}" if checkpoint and result["judged"] else None,
         )  # fmt: skip
         for told in self.told:
@@ -109,8 +109,8 @@ class Herd:
         return action
 
     def lineage(self):
-        """Every exploit of every member, in order."""
-        return {name: trial.exploits for name, trial in self.history.trials.items()}
+        """Every exploit of every member, in order, whenever it was."""
+        return {name: [replace(e, at=0.0) for e in trial.exploits] for name, trial in self.history.trials.items()}
 
 
 def loss(config, epoch):
@@ -273,25 +273,40 @@ def test_nothing_is_judged_but_what_the_lease_waits_for():
     assert herd.told == []
 
 
-def waiting_herd():
-    """Two members, the worse of which has come to 6 first and waits."""
+@pytest.fixture
+def clock(monkeypatch):
+    """The scheduler's: seconds, in a list of one."""
+    found = [0.0]
+    monkeypatch.setattr("sweeps.population.now", lambda: found[0])
+    return found
+
+
+def arriving_herd(clock, after, slow_start=1.0):
+    """Two members with epochs of a second. The worse comes to 6 when the other came to 3 so many seconds before."""
     herd = Herd(population=2, quantile=0.5)
     for number in range(2):
         herd.join(number)
     herd.judge.patience = PATIENCE
     for name, value in (("evolve-001", 2.0), ("evolve-000", 1.0), ("evolve-001", 2.0)):
+        if herd.history.trials["evolve-000"].told:
+            clock[0] = herd.history.trials["evolve-000"].epochs[-1].at + after
         for _ in range(3):
-            herd.report(name, value)
+            first = herd.history.trials[name].told == 0
+            herd.report(name, value, seconds=slow_start if first else 1.0)
+    return herd
+
+
+def waiting_herd(clock):
+    """The worse waits for the other, which needs two thirds of a second more."""
+    herd = arriving_herd(clock, after=2.333)
     assert list(herd.judge.waiting) == ["evolve-001"]
     return herd
 
 
 @pytest.mark.parametrize("comes", [True, False])
-def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monkeypatch, comes):
-    clock = [0.0]
-    monkeypatch.setattr("sweeps.population.now", lambda: clock[0])
-    herd = waiting_herd()
-    clock[0] = PATIENCE * 3 - 0.01  # its epochs take a second
+def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_half_an_interval_at_most(clock, comes):
+    herd = waiting_herd(clock)
+    clock[0] += PATIENCE * 3 - 0.01
     assert herd.judge.reconsider() == [], "evolve-000 is on its way there"
     assert [line["epoch"] for line in herd.lines if "decision" in line] == [3, 3]
     if comes:
@@ -306,23 +321,29 @@ def test_one_of_the_worst_waits_for_a_donor_on_its_way_and_a_moment_at_most(monk
     assert told["checkpoint"] == f"checkpoints/evolve-000/{6 if comes else 3}"
 
 
-def test_who_waits_and_loses_its_lease_is_decided_on_at_once():
-    herd = waiting_herd()
+@pytest.mark.parametrize("slow_start", [1.0, 60.0])
+def test_nobody_waits_for_a_donor_that_is_far_however_long_the_slots_took_to_start(clock, slow_start):
+    herd = arriving_herd(clock, after=1.4, slow_start=slow_start)
+    assert herd.judge.waiting == {}, "it needs 1.6 seconds more, and half an interval is 1.5"
+    assert herd.lines[-1]["checkpoint"] == "checkpoints/evolve-000/3"
+    assert arriving_herd(clock, after=1.6, slow_start=slow_start).judge.waiting
+
+
+def test_a_donor_that_went_back_itself_is_as_far_as_its_state(clock):
+    herd = arriving_herd(clock, after=2.9)
+    trial = herd.history.trials["evolve-000"]
+    fields = {"trial": trial.trial, "attempt": 1, "epoch": 3, "checkpoint": None, "before": {}, "after": {}}
+    assert arrival(trial, 6) == trial.epochs[-1].at + 3.0
+    herd.write("exploit", donor="", cause="non_finite", **fields)
+    assert arrival(trial, 6) == trial.exploits[-1].at + 6.0
+    assert herd.judge.reconsider() == ["evolve-001"]
+
+
+def test_who_waits_and_loses_its_lease_is_decided_on_at_once(clock):
+    herd = waiting_herd(clock)
     herd.judge.on_trial_error(None, tune_trial("evolve-001"))  # Tune tells the scheduler first
     assert herd.judge.reconsider(("evolve-001",)) == ["evolve-001"]
     assert herd.told[-1][1]["donor"] == "evolve-000"
-
-
-def test_the_wait_is_a_tenth_of_an_interval_however_long_the_slot_took_to_start():
-    herd = waiting_herd()
-    herd.judge.waiting.clear()
-    trial = herd.history.trials["evolve-001"]
-    trial.epochs[0] = replace(trial.epochs[0], seconds=60.0)
-    began = now()
-    herd.judge.judging = (*herd.judge.judging[:3], False)
-    lower, upper = herd.judge._quantiles()
-    herd.judge._checkpoint_or_exploit(lower[0], None, upper, lower)
-    assert herd.judge.waiting["evolve-001"][2] - began < 0.1 * 3 * 1.0 + 5
 
 
 def test_who_makes_room_for_another_does_not_wait():
