@@ -29,7 +29,7 @@ from sweeps.insight.curves import best_trial
 from sweeps.insight.lineage import schedule
 from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
-from sweeps.phases import confirm, evolve, explore, grid, preflight, refine, replay
+from sweeps.phases import audit, confirm, evolve, explore, grid, preflight, refine, replay
 from sweeps.plan import (
     UNKNOWN,
     baseline_of,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RUN: Mapping[str, Any] = {
+    "audit": audit.run,
     "preflight": preflight.run,
     "explore": explore.run,
     "refine": refine.run,

@@ -27,6 +27,7 @@ from trainables import parallel, shards
 from trainables.augment import PREFIX
 from trainables.contract import Batch, Config, Fidelity, Trainable
 from trainables.footprint import CPU, seconds_per_epoch
+from trainables.soundness import Soundness, soundness
 from trainables.training import Training, epoch_batches, prepare
 
 OFF = {"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "augment": 0}
@@ -43,13 +44,23 @@ GRADIENT_STEPS = 5
 
 
 @dataclass(frozen=True)
-class Probes:
-    """What was found. Losses are means over rows, in eval mode where nothing else is said."""
+class FirstLook:
+    """What an untrained network shows."""
 
     initial_loss: float
-    """Of the untrained network on training rows."""
+    """Of the untrained network on training rows, in eval mode."""
     expected_loss: float | None
     """Of an output that prefers nothing: ln K for K classes, the mean square for floats; None for an own loss."""
+    without_gradient: list[str]
+    """Parameters that no gradient reached in any of the first steps."""
+    non_finite_gradient: list[str]
+    soundness: Soundness
+
+
+@dataclass(frozen=True)
+class Probes(FirstLook):
+    """What was found. Losses are means over rows, in eval mode where nothing else is said."""
+
     learned_loss: float
     """After some steps on real inputs."""
     blind_loss: float
@@ -57,9 +68,6 @@ class Probes:
     overfit_first: float
     """Of one small batch before training on nothing else, in train mode."""
     overfit_last: float
-    without_gradient: list[str]
-    """Parameters that no gradient reached in any of the first steps."""
-    non_finite_gradient: list[str]
     seconds_per_epoch: float
     """Of one trial of this config over all training rows."""
     peak_bytes: int
@@ -72,39 +80,50 @@ def probe(
     trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU, limit_s: float = 20.0
 ) -> Probes:
     """Probe a config. Takes up to about `limit_s` seconds, besides the time to load data and make models."""
-    off = {key: value for key in config if (value := OFF.get(key.rpartition(".")[2])) is not None}
-    cold = {key: value for key, value in (("warm_start", None), ("freeze_depth", 0)) if key in config}
-    plain = {**config, **off, **cold, **{key: 0 for key in config if key.startswith(PREFIX)}}
-    share = limit_s / 10
-    training = prepare(trainable, plain, fidelity, device)
-    rows = training.chosen[torch.linspace(0, len(training.chosen) - 1, MEASURED_ROWS).long().unique()]
-    initial = measure(training, rows, seen)
-    expected = expected_loss(training, rows) if getattr(trainable, "loss", None) is None else None
-    silent, broken = gradients(training)
-    del training  # a trial has one network, and what is held besides would count as its memory
+    plain, share = unregularised(config), limit_s / 10
+    first = first_look(trainable, config, fidelity, device)
 
     def fresh() -> Training:
         return prepare(trainable, plain, fidelity, device)
 
-    learned, blind = (
-        min(learn(fresh(), rate, look, rows, share) for rate in RATES) for look in (seen, unseen)
-    )  # fmt: skip
-    first, last = overfit(fresh(), RATES[0], share)
-    if last > FITTED * first:
-        first, last = min((first, last), overfit(fresh(), RATES[1], share), key=lambda pair: pair[1])
+    learned, blind = (min(learn(fresh(), rate, look, share) for rate in RATES) for look in (seen, unseen))
+    overfitted = overfit(fresh(), RATES[0], share)
+    if overfitted[1] > FITTED * overfitted[0]:
+        overfitted = min(overfitted, overfit(fresh(), RATES[1], share), key=lambda pair: pair[1])
     return Probes(
-        initial_loss=initial,
-        expected_loss=expected,
+        **vars(first),
         learned_loss=learned,
         blind_loss=blind,
-        overfit_first=first,
-        overfit_last=last,
-        without_gradient=silent,
-        non_finite_gradient=broken,
+        overfit_first=overfitted[0],
+        overfit_last=overfitted[1],
         seconds_per_epoch=seconds_per_epoch(trainable, config, replace(fidelity, epochs=1), 3 * share, device),
         peak_bytes=peak_bytes(device),
         device_bytes=device_bytes(device),
     )
+
+
+def unregularised(config: Config) -> Config:
+    """The config without what holds a network back, and with weights of its own."""
+    off = {key: value for key in config if (value := OFF.get(key.rpartition(".")[2])) is not None}
+    cold = {key: value for key, value in (("warm_start", None), ("freeze_depth", 0)) if key in config}
+    return {**config, **off, **cold, **{key: 0 for key in config if key.startswith(PREFIX)}}
+
+
+def first_look(trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU) -> FirstLook:
+    """Look at a config's network before it is trained, and over its first steps."""
+    shown = soundness(prepare(trainable, config, fidelity, device))
+    # A trial has one network, and what is held besides would count as its memory.
+    training = prepare(trainable, unregularised(config), fidelity, device)
+    initial = measure(training, seen)
+    own = getattr(trainable, "loss", None) is not None
+    expected = None if own else expected_loss(training)
+    silent, broken = gradients(training)
+    return FirstLook(initial, expected, silent, broken, shown)
+
+
+def measured_rows(training: Training) -> Tensor:
+    """The training rows on which losses are measured."""
+    return training.chosen[torch.linspace(0, len(training.chosen) - 1, MEASURED_ROWS).long().unique()]
 
 
 Look = Callable[[Batch], Batch]
@@ -121,8 +140,9 @@ def unseen(batch: Batch) -> Batch:
     return torch.zeros_like(batch[0]), batch[1]
 
 
-def measure(training: Training, rows: Tensor, look: Look) -> float:
+def measure(training: Training, look: Look) -> float:
     """The mean loss over some training rows, in eval mode."""
+    rows = measured_rows(training)
     training.model.eval()
     total = 0.0
     with torch.no_grad():
@@ -131,8 +151,9 @@ def measure(training: Training, rows: Tensor, look: Look) -> float:
     return total / len(rows)
 
 
-def expected_loss(training: Training, rows: Tensor) -> float:
+def expected_loss(training: Training) -> float:
     """The default loss of an output that prefers nothing."""
+    rows = measured_rows(training)
     batch = next(training.splits["train"].batches(rows, len(rows)))
     if batch[1].is_floating_point():
         return float(batch[1].square().mean())
@@ -159,11 +180,11 @@ def gradients(training: Training) -> tuple[list[str], list[str]]:
     return [name for name in named if name not in reached | broken], sorted(broken)
 
 
-def learn(training: Training, rate: float, look: Look, rows: Tensor, limit_s: float) -> float:
+def learn(training: Training, rate: float, look: Look, limit_s: float) -> float:
     """The loss after some steps of training on what `look` shows; infinite when it is not a number."""
     for _ in steps(training, rate, look, epochs(training), LEARN_STEPS, limit_s):
         pass
-    loss = measure(training, rows, look)
+    loss = measure(training, look)
     return loss if math.isfinite(loss) else math.inf
 
 

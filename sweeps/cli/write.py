@@ -28,6 +28,7 @@ mode: min
 {baseline}
 # Can the network learn these data at all; wide and cheap, then narrow and longer; the best and the baseline over seeds.
 phases:
+  - {{kind: audit}}
   - {{kind: preflight}}
   - {{kind: explore, trials: 24, epochs: 3, data_fraction: 0.5}}
   - {{kind: refine, trials: 12, epochs: 9}}

@@ -13,6 +13,7 @@ from sweeps.history import History
 from sweeps.journal import read_header
 from sweeps.space import Config, Constant, Space
 from sweeps.spec import (
+    Audit,
     Confirm,
     Evolve,
     Explore,
@@ -135,7 +136,7 @@ def sized(spec: SweepSpec, hours: float, slots: int, seconds_per_epoch: float) -
     Raises PlanError when even the shortest do not fit, with the numbers.
     """
     for full in FULL_EPOCHS:
-        phases = (Preflight(kind="preflight"), Explore(kind="explore", epochs=max(1, full // 3)),
+        phases = (Audit(kind="audit"), Preflight(kind="preflight"), Explore(kind="explore", epochs=max(1, full // 3)),
                   Refine(kind="refine", epochs=full), Confirm(kind="confirm"))  # fmt: skip
         fitting = spec.model_copy(update={"phases": phases})
         needed = make_plan(fitting, slots, None, seconds_per_epoch, "measured").total_s or 0.0
@@ -311,8 +312,11 @@ def render(plan: Plan, spec: SweepSpec) -> str:
     rows = [head, *(row(phase) for phase in plan.phases)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip() for r in rows]
-    if len(spec.with_trials) < len(spec.phases):
-        lines.append("preflight: first the baseline is checked, in some 20 s, 10 more for each optimizer")
+    kinds = {phase.kind for phase in spec.phases}
+    if "audit" in kinds:
+        lines.append("audit: first the data are looked through, in seconds, up to a minute for a million rows")
+    if "preflight" in kinds:
+        lines.append("preflight: the baseline is checked, in some 20 s, 10 more for each optimizer")
     shares = [f"{p.phase} {', '.join(f'{n} {role}' for role, n in p.shares.items())}" for p in plan.phases]
     lines.append(f"shares: {'; '.join(shares)}")
     if plan.seconds_per_epoch is None:

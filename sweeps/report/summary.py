@@ -19,6 +19,8 @@ from sweeps.retention import kept
 WIDTH = 100
 MOST = 7
 """Lines at most of one kind: the rest stands in the report."""
+WITHOUT_TRIALS = ("audit", "preflight")
+"""Kinds of phases that look at something before any trial."""
 
 
 def summary(history: History, *, report: str, open_command: str, pages: Sequence[str] = ()) -> str:
@@ -66,7 +68,7 @@ def status(history: History) -> str:
     metric = words.spec_of(history).metric
     lines = [f"{history.name}: {history.status}"]
     for name, phase in history.phases.items():
-        if phase.kind == "preflight":
+        if phase.kind in WITHOUT_TRIALS:
             lines.append(cut(f"  {name:<10} {phase.status.lower()} {first_line(phase.reason)}"))
     for name, planned in planned_trials(history).items():
         trials = history.of_phase(name)
@@ -101,7 +103,7 @@ def status(history: History) -> str:
 def planned_trials(history: History) -> dict[str, int]:
     """Trials of each phase, from the newest plan and from the phases that began."""
     planned = {p["phase"]: p["trials"] for p in (history.plans[-1]["phases"] if history.plans else [])}
-    return planned | {name: phase.trials for name, phase in history.phases.items() if phase.kind != "preflight"}
+    return planned | {name: phase.trials for name, phase in history.phases.items() if phase.kind not in WITHOUT_TRIALS}
 
 
 def wrapped(text: str, indent: str) -> list[str]:

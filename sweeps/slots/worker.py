@@ -201,6 +201,16 @@ class Worker:
         told = describe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device)
         return {"footprint": {**asdict(told), "device_bytes": device_bytes(self.device)}}
 
+    def audit(self, order: Order) -> Answer:
+        """What is wrong with the data of this config (`trainables.audit`); {} for a loop of the user's own."""
+        from trainables.audit import audit
+        from trainables.contract import Fidelity, instantiate
+
+        found = self._trainable()
+        if inspect.isgeneratorfunction(found):
+            return {"audit": {}}
+        return {"audit": asdict(audit(instantiate(found), order.config, Fidelity(**order.fidelity)))}
+
     def probe(self, order: Order) -> Answer:
         """What preflight asks of this config (`trainables.probes`); {} for a loop of the user's own."""
         from trainables import parallel

@@ -6,6 +6,7 @@ names the key, the file and the line, and what to write instead.
 
 from sweeps.spec.document import Budget, Resources, SweepSpec, name_of
 from sweeps.spec.phases import (
+    Audit,
     Confirm,
     Evolve,
     Explore,
@@ -23,6 +24,7 @@ from sweeps.spec.phases import (
 from sweeps.spec.reading import read_spec
 
 __all__ = [
+    "Audit",
     "Budget",
     "Confirm",
     "Evolve",

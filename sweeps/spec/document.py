@@ -25,6 +25,7 @@ from sweeps.secrets import holds_secret
 from sweeps.space import Config, Space
 from sweeps.space.domains import Range
 from sweeps.spec.phases import (
+    Audit,
     Confirm,
     Evolve,
     Explore,
@@ -125,6 +126,7 @@ class SweepSpec(Model):
     """The config used today, compared with the winner; null: the middle of every domain."""
     phases: tuple[Phase, ...] = Field(
         default=(
+            Audit(kind="audit"),
             Preflight(kind="preflight"),
             Explore(kind="explore"),
             Refine(kind="refine"),
@@ -173,8 +175,10 @@ class SweepSpec(Model):
                 )
             if isinstance(phase, Confirm):
                 self._confirms_a_schedule_whole(f"phases[{i}]", phase, self.phases[:i])
-            if isinstance(phase, Preflight) and i > 0:
-                raise SpecError(f"phases[{i}]", "preflight comes after another phase", "Put it first.")
+            before = {other.kind for other in self.phases[:i]}
+            if isinstance(phase, Audit | Preflight) and before - ({"audit"} - {phase.kind}):
+                mend = "Put audit first, then preflight, then the others."
+                raise SpecError(f"phases[{i}]", f"{phase.kind} comes after another phase", mend)
             if isinstance(phase, Halving) and phase.min_epochs > phase.epochs:
                 raise SpecError(
                     f"phases[{i}].min_epochs",
@@ -183,7 +187,7 @@ class SweepSpec(Model):
                 )
             if isinstance(phase, Evolve):
                 self._can_evolve(f"phases[{i}]", phase)
-        if self.resources.gpus_per_worker == "auto" and not isinstance(self.phases[0], Preflight):
+        if self.resources.gpus_per_worker == "auto" and not any(isinstance(phase, Preflight) for phase in self.phases):
             mend = "Put {kind: preflight} before the other phases, or write a number."
             raise SpecError("resources.gpus_per_worker", "auto is measured by preflight, which the phases lack", mend)
         if self.resources.parallelism == "fsdp" and self.resources.workers == 1:
@@ -243,8 +247,8 @@ class SweepSpec(Model):
 
     @property
     def with_trials(self) -> tuple[Explore | Refine | Grid | Evolve | Confirm | Replay, ...]:
-        """The phases that have trials: all but preflight."""
-        return tuple(phase for phase in self.phases if not isinstance(phase, Preflight))
+        """The phases that have trials: all but audit and preflight."""
+        return tuple(phase for phase in self.phases if not isinstance(phase, Audit | Preflight))
 
     @property
     def digest(self) -> str:
@@ -260,7 +264,7 @@ class SweepSpec(Model):
 def readable(error: ValidationError) -> SpecError:
     """The first problem that pydantic found, as a sentence with a mend; unknown keys get the nearest known one."""
     first = error.errors()[0]
-    tags = {"preflight", "explore", "refine", "grid", "evolve", "confirm", "replay"}
+    tags = {"audit", "preflight", "explore", "refine", "grid", "evolve", "confirm", "replay"}
     parts = first["loc"]
     of_kind = {at for at, part in enumerate(parts) if at and isinstance(parts[at - 1], int) and part in tags}
     loc = [part for at, part in enumerate(parts) if at not in of_kind and part not in {"[key]", "constrained-float"}]
@@ -288,6 +292,7 @@ def known_keys(loc: tuple[str | int, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
         "resources": Resources,
         "budget": Budget,
+        "audit": Audit,
         "preflight": Preflight,
         "explore": Explore,
         "refine": Refine,

@@ -129,7 +129,7 @@ class Replay(Model):
     """The first is the trial's own, which gives its numbers again."""
 
 
-Check = Literal["initial_loss", "input_independent", "overfits_one_batch", "gradients"]
+Check = Literal["initial_loss", "input_independent", "overfits_one_batch", "gradients", "gradients_accumulate"]
 
 
 class Preflight(Model):
@@ -141,7 +141,19 @@ class Preflight(Model):
     """Checks that may fail, each with the reason; it stands in the report."""
 
 
-Phase = Annotated[Preflight | Explore | Refine | Grid | Evolve | Confirm | Replay, Field(discriminator="kind")]
+Blocks = Literal["constant_features", "labels_out_of_range", "leakage", "non_finite_inputs"]
+
+
+class Audit(Model):
+    """Before anything else: what is wrong with the data? A finding that blocks stops the sweep until it is waived."""
+
+    kind: Literal["audit"]
+    name: str = Field(default="", pattern=r"^[a-z0-9_]*$")
+    waive: dict[Blocks, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Findings that may be, each with the reason; it stands in the report."""
+
+
+Phase = Annotated[Audit | Preflight | Explore | Refine | Grid | Evolve | Confirm | Replay, Field(discriminator="kind")]
 
 
 def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[float]:
@@ -152,6 +164,6 @@ def rungs(epochs: int, min_epochs: int, reduction_factor: float | None) -> list[
     return found
 
 
-def phase_name(phase: Preflight | SearchPhase | Confirm | Replay) -> str:
+def phase_name(phase: Audit | Preflight | SearchPhase | Confirm | Replay) -> str:
     """The phase's own name, or its kind."""
     return phase.name or str(phase.kind)  # type: ignore[union-attr]

@@ -18,6 +18,7 @@ from ray import cloudpickle
 from engine import run_toy, toy_spec
 from sweeps import PlanError, Sweep, SweepFailed, UsageError
 from sweeps.journal import read
+from sweeps.report.summary import status
 from sweeps.slots import NoSlots, Order, Pool
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -31,9 +32,10 @@ def kinds(sweep: Sweep, kind: str) -> list[dict]:
 
 def test_a_plain_sweep(tmp_path: Path) -> None:
     """Every planned trial once, every epoch once, the best checkpoints left, and the same read back."""
-    phases = [{"kind": "preflight"}, {"kind": "explore", "trials": 8, "epochs": 3, "reduction_factor": None}]
-    sweep = run_toy(tmp_path, phases=phases, keep_checkpoints=2)
-    assert [(f["finding"], f["severity"]) for f in sweep.history.findings] == [("no_preflight", "info")]
+    search = {"kind": "explore", "trials": 8, "epochs": 3, "reduction_factor": None}
+    sweep = run_toy(tmp_path, phases=[{"kind": "audit"}, {"kind": "preflight"}, search], keep_checkpoints=2)
+    told = [(f["finding"], f["severity"]) for f in sweep.history.findings]
+    assert told == [("not_audited", "info"), ("no_preflight", "info")], "a loop of its own"
     trials = list(sweep.history.trials.values())
     assert [t.trial for t in trials] == [f"explore-{n:03d}" for n in range(8)]
     for trial in trials:
@@ -71,6 +73,28 @@ def test_a_hopeless_sweep_is_stopped_before_its_first_trial(tmp_path: Path) -> N
     assert {f["finding"]: f["severity"] for f in history.findings}["input_independent"] == "block"
     assert history.seconds > 0
     assert (stopped.folder / "report.html").exists()
+
+
+def test_data_that_say_nothing_stop_the_sweep_until_that_is_waived_with_a_reason(tmp_path: Path) -> None:
+    space = {"lr": {"log": [1e-3, 1e-1]}, "batch_size": 4}
+    search = {"kind": "explore", "trials": 2, "epochs": 1}
+    stopped = Sweep(toy_spec(tmp_path / "1", "toys:Blind", space=space, phases=[{"kind": "audit"}, search]))
+    with pytest.raises(SweepFailed, match=r"audit: tuning would be in vain.[\s\S]*  constant_features: ") as caught:
+        stopped.run(out=io.StringIO())
+    assert "{kind: audit, waive: {constant_features: '…'}}" in str(caught.value)
+    assert (stopped.history.phases["audit"].status, stopped.history.trials) == ("FAILED", {})
+    assert "audit" in status(stopped.history)
+
+    reason = "they are empty on purpose"
+    waived = {"kind": "audit", "waive": {"constant_features": reason}}
+    out = io.StringIO()
+    sweep = Sweep(toy_spec(tmp_path / "2", "toys:Blind", space=space, phases=[waived, search])).run(out=out)
+    assert sweep.history.status == "FINISHED"
+    (found,) = (f for f in sweep.history.findings if f["finding"] == "constant_features")
+    assert (found["severity"], found["evidence"]["waived"]) == ("warn", reason)
+    assert f"Waived: {reason}" in " ".join(out.getvalue().split())
+    assert reason in (sweep.folder / "report.html").read_text()
+    assert len(sweep.history.trials) == 2
 
 
 @pytest.mark.slow

@@ -130,8 +130,8 @@ def test_the_default_phases_are_as_long_as_half_of_the_hours_allows():
     longest = 0
     for hours in (0.2, 0.5, 1, 3, 10, 1e6):
         fitting = sized(spec, hours, 2, 1.0)
-        preflight, explore, refine, confirm = fitting.phases
-        assert preflight.kind == "preflight"
+        audit, preflight, explore, refine, confirm = fitting.phases
+        assert (audit.kind, preflight.kind) == ("audit", "preflight")
         assert (explore.epochs * 3, confirm.epochs) == (refine.epochs, None)
         assert make_plan(fitting, 2, seconds_per_epoch=1.0).total_s <= hours * 3600 / 2
         assert refine.epochs >= longest

@@ -10,17 +10,19 @@ import torch
 from torch import nn
 
 from sweeps.examples.own_module import TumourNet
-from sweeps.phases.preflight import judge, refusal
+from sweeps.insight.soundness import judge
+from sweeps.phases.refusing import refusal
 from trainables.contract import Data, Fidelity
 from trainables.examples.digits import Digits
 from trainables.probes import probe
 from unit.trainable_helpers import Blobs, Line, Pairs
 
 FIDELITY = Fidelity(epochs=1, data_fraction=1.0, seed=0)
+SOUND = {"matrices": 3, "frozen": [], "equal_units": [], "accumulating": [], "random_in_eval": 0.0}
 HEALTHY = {
     "initial_loss": 2.31, "expected_loss": 2.303, "learned_loss": 0.4, "blind_loss": 2.30, "overfit_first": 2.4,
     "overfit_last": 0.01, "without_gradient": [], "non_finite_gradient": [], "seconds_per_epoch": 0.25,
-    "peak_bytes": 300 * 2**20, "device_bytes": 8 * 2**30,
+    "peak_bytes": 300 * 2**20, "device_bytes": 8 * 2**30, "soundness": SOUND,
 }  # fmt: skip
 
 
@@ -31,7 +33,8 @@ def verdicts(probes):
 
 def test_a_healthy_network_passes_everything():
     assert set(verdicts(HEALTHY).values()) == {"info"}
-    assert list(verdicts(HEALTHY)) == ["initial_loss", "gradients", "overfits_one_batch", "input_independent", "cost"]
+    checks = ["initial_loss", "gradients", "soundness", "overfits_one_batch", "input_independent", "cost"]
+    assert list(verdicts(HEALTHY)) == checks
     assert "an epoch over all rows takes 0.25 s; memory peaked at 300 of 8,192 MiB" in judge(HEALTHY)[-1].message
 
 
@@ -50,6 +53,10 @@ def test_a_healthy_network_passes_everything():
             "block",
             "reaches l0, l1, l2, l3 and 5 more",
         ),
+        ({"soundness": {**SOUND, "frozen": ["a"]}}, "frozen_layers", "warn", "not to be trained: a"),
+        ({"soundness": {**SOUND, "accumulating": ["a"]}}, "gradients_accumulate", "block", "zero_grad"),
+        ({"soundness": {**SOUND, "random_in_eval": 0.3}}, "random_in_eval", "warn", "eval()"),
+        ({"soundness": {**SOUND, "equal_units": ["a", "b"]}}, "equal_weights", "warn", "2 of 3"),
         ({"overfit_last": 0.5}, "overfits_one_batch", "warn", "from 2.4 to 0.5"),
         ({"overfit_last": 1.5}, "overfits_one_batch", "block", "softmax twice"),
         ({"overfit_last": math.inf}, "overfits_one_batch", "block", "to inf"),
@@ -68,7 +75,7 @@ def test_each_check_fails_on_its_own_numbers_with_the_likely_cause(numbers, chec
 
 def test_the_refusal_names_every_failed_check_and_the_way_on():
     bad = [f for f in judge({**HEALTHY, "initial_loss": 9.0, "without_gradient": ["w"]}) if f.severity == "block"]
-    text = refusal("preflight", bad)
+    text = refusal("preflight", bad, "kind: preflight, skip")
     assert text.splitlines()[0] == "preflight: tuning would be in vain."
     assert "  initial_loss: the loss at init" in text
     assert "  gradients: no gradient reaches w" in text
@@ -169,6 +176,6 @@ def test_the_probes_leave_regularisation_out_and_the_config_alone():
 
     config = {"optimizer": "sgd", "sgd.weight_decay": 0.3, "dropout": 0.4, "batch_size": 16}
     probe(Watched(), config, FIDELITY, limit_s=1)
-    assert {(c["dropout"], c["sgd.weight_decay"]) for c in seen[:-1]} == {(0.0, 0.0)}
-    assert seen[-1] == config, "the cost is the config's own"
+    assert {(c["dropout"], c["sgd.weight_decay"]) for c in seen[1:-1]} == {(0.0, 0.0)}
+    assert seen[0] == seen[-1] == config, "soundness and cost are the config's own"
     assert config["dropout"] == 0.4

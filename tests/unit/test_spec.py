@@ -107,10 +107,10 @@ def test_overrides_go_over_the_file(file):
     assert (spec.seed, spec.storage, spec.metric) == (9, "elsewhere", "val/accuracy")
 
 
-def test_defaults_are_preflight_explore_refine_confirm():
+def test_defaults_are_audit_preflight_explore_refine_confirm():
     spec = SweepSpec.model_validate(MINIMAL)
-    assert [phase.kind for phase in spec.phases] == ["preflight", "explore", "refine", "confirm"]
-    assert spec.with_trials == spec.phases[1:]
+    assert [phase.kind for phase in spec.phases] == ["audit", "preflight", "explore", "refine", "confirm"]
+    assert spec.with_trials == spec.phases[2:]
     assert spec.tracking is None
     assert (spec.metric, spec.mode) == ("val/loss", "min")
 
@@ -169,7 +169,7 @@ BAD = {
         "or_zero?",
     ),
     "unknown kind": (changed("kind: refine", "kind: refin"), "phases[1].kind", 14, "no kind", "Did you mean refine?"),
-    "no kind": (changed("kind: refine, ", ""), "phases[1].kind", 14, "no kind of phase", "one of confirm, evolve"),
+    "no kind": (changed("kind: refine, ", ""), "phases[1].kind", 14, "no kind of phase", "one of audit, confirm"),
     "wrong type": (changed("seed: 7", "seed: seven"), "seed", 19, "'seven' is not a whole number", "Write a whole"),
     "wrong type in a phase": (changed("trials: 12", "trials: some"), "phases[0].trials", 13, "is not a whole", "Write"),
     "a fraction": (changed("trials: 12", "trials: 2.5"), "phases[0].trials", 13, "2.5 is not a whole", "Write a whole"),
@@ -207,6 +207,8 @@ BAD = {
     "refine first": (changed("- kind: explore", "- name: r\n    kind: refine"), "phases[0]", 12, "before it", "first"),
     "preflight late": (changed("- {kind: refine", "- {kind: preflight}\n  - {kind: refine"), "phases[1]", 14,
                        "comes after another", "first"),
+    "audit late": (changed("- kind: explore", "- {kind: preflight}\n  - {kind: audit}\n  - kind: explore"),
+                   "phases[1]", 13, "comes after another", "Put audit first"),
     "an unknown check": (changed("- kind: explore", "- {kind: preflight, skip: {gradient: none}}\n  - kind: explore"),
                          "phases[0].skip.gradient", 12, "is not 'initial_loss'", "Did you mean gradients?"),
     "no reason": (changed("- kind: explore", "- {kind: preflight, skip: {gradients: ''}}\n  - kind: explore"),
