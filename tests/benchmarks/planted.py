@@ -17,7 +17,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -52,7 +52,7 @@ class Case:
     family: str
     config: Config
     epochs: int
-    data: Callable[[Data, torch.Generator], Data] = field(default=lambda data, _: data)
+    data: Callable[[Data, torch.Generator], Data] | None = None
     model: Callable[[nn.Module], nn.Module] = same
     output: Callable[[Tensor], Tensor] = same
     """What becomes of the network's output before the loss."""
@@ -66,7 +66,8 @@ class Altered:
 
     def data(self, config: Config, fidelity: Fidelity) -> Data:
         draw = torch.Generator().manual_seed(1000 + fidelity.seed)
-        return self.case.data(self.inner.data(config, fidelity), draw)
+        found = self.inner.data(config, fidelity)
+        return self.case.data(found, draw) if self.case.data else found
 
     def model(self, config: Config, data: Data) -> nn.Module:
         return self.case.model(self.inner.model(config, data))
@@ -453,9 +454,15 @@ class Seen:
 def seen(case: Case, seed: int) -> Seen:
     """Look at the data and the network of a case as a sweep does, and train it."""
     trainable, fidelity = altered(case), Fidelity(case.epochs, seed=seed)
-    looked = asdict(audit(trainable, case.config, fidelity)), asdict(first_look(trainable, case.config, fidelity))
-    curve, loss = train(case, seed)
-    return Seen(curve, loss, looked[1], looked[0])
+    looked = asdict(audit(trainable, case.config, fidelity)) if case.data else healthy_audit(case.family)
+    first = asdict(first_look(trainable, case.config, fidelity))
+    return Seen(*train(case, seed), first, looked)
+
+
+@cache
+def healthy_audit(family: str) -> dict[str, Any]:
+    """Of the data as they are."""
+    return asdict(audit(FAMILIES[family](), HEALTHY[family].config, Fidelity(1)))
 
 
 def train(case: Case, seed: int) -> tuple[Curve, float]:

@@ -108,7 +108,7 @@ def test_a_check_may_fail_for_a_reason(tmp_path: Path) -> None:
     space = {"lr": {"log": [1e-3, 1e-1]}, "batch_size": 4}
     out = io.StringIO()
     sweep = Sweep(toy_spec(tmp_path, "toys:Blind", space=space, phases=[skip, search])).run(out=out)
-    assert f"Skipped: {reason}" in " ".join(out.getvalue().split())
+    assert f"Waived: {reason}" in " ".join(out.getvalue().split())
     assert {f["finding"]: f["severity"] for f in sweep.history.findings}["input_independent"] == "warn"
     assert sweep.history.status == "FINISHED"
     assert [line["basis"] for line in kinds(sweep, "plan")][-1] == "measured by preflight on the baseline"
