@@ -26,7 +26,9 @@ from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
 from sweeps.insight import verdict as verdicts
 from sweeps.insight.curves import best_trial
+from sweeps.insight.diagnose import as_table, diagnose
 from sweeps.insight.lineage import schedule
+from sweeps.insight.runs import of_history
 from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
 from sweeps.phases import audit, confirm, evolve, explore, grid, preflight, refine, replay
@@ -148,6 +150,10 @@ class Sweep:
     def table(self) -> pa.Table:
         """Every report as an Arrow table: trial, phase, epoch, …, metrics under their names, `config/…`."""
         return self.history.table()
+
+    def diagnose(self) -> pa.Table:
+        """What each trial that has reported suffered from: trial, finding, severity, message, its likeliest first."""
+        return as_table(diagnose(run) for run in of_history(self.history))
 
     def report(self) -> Path:
         """Write the report from the journal as it stands, of a remote sweep here and there; its path here."""

@@ -59,6 +59,8 @@ class Audit:
     """Standard deviation of the columns that vary: what a tenth of them are below, and a tenth above."""
     mean: float = 0.0
     """Largest mean of a column, as a share of its standard deviation."""
+    shifts: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By split, of the median column: `deviation` over train's, and how far the `mean` is from train's, in those."""
     words: bool = False
     """Whether the inputs are whole numbers that stand for words."""
     outliers: dict[str, Any] = field(default_factory=dict)
@@ -127,30 +129,20 @@ def labels(found: Audit, splits: Mapping[str, Raw]) -> None:
             found.strange_labels[name] = strange
 
 
-class Sketch:
-    """A few numbers for each row, such that rows which are close have close ones."""
+class Moments:
+    """Of each column of a split its range, mean and standard deviation, numbers that are none left out."""
 
-    def __init__(self, train: Raw, words: bool) -> None:
-        self.words, self.train = words, train
-        draw = np.random.default_rng(0)
-        first = train.take(np.arange(1))
-        self.columns = int(first.size)
+    def __init__(self, raw: Raw) -> None:
+        self.columns = int(raw.take(np.arange(1)).size)
         self.count = np.zeros(self.columns)
         self.sum, self.squares = np.zeros(self.columns), np.zeros(self.columns)
         self.low, self.high = np.full(self.columns, np.inf), np.full(self.columns, -np.inf)
-        if not words:
-            for _, part in train.parts():
-                self._add(flat(part))
+        for _, part in raw.parts():
+            self._add(flat(part))
         filled = np.maximum(self.count, 1)
         self.mean = self.sum / filled
         self.deviation = np.sqrt(np.maximum(self.squares / filled - self.mean**2, 0.0))
-        varies = self.high > self.low
-        self.deviation[~varies] = 0.0
-        self.scale = np.where(varies & (self.deviation > 0), 1 / np.maximum(self.deviation, 1e-30), 0.0)
-        self.directions = None
-        if not words and self.columns > SKETCH:
-            self.directions = draw.standard_normal((self.columns, SKETCH)).astype(np.float32) / np.sqrt(SKETCH)
-        self.seed = 1
+        self.deviation[self.high <= self.low] = 0.0
 
     def _add(self, rows: Array) -> None:
         finite = np.isfinite(rows)
@@ -161,13 +153,26 @@ class Sketch:
         self.low = np.minimum(self.low, np.where(finite, rows, np.inf).min(0))
         self.high = np.maximum(self.high, np.where(finite, rows, -np.inf).max(0))
 
+
+class Sketch:
+    """A few numbers for each row, such that rows which are close have close ones."""
+
+    def __init__(self, train: Raw, words: bool) -> None:
+        self.words, self.train, self.moments = words, train, Moments(train)
+        deviation = self.moments.deviation
+        self.scale = np.where(deviation > 0, 1 / np.maximum(deviation, 1e-30), 0.0)
+        self.directions = None
+        if not words and self.moments.columns > SKETCH:
+            draw = np.random.default_rng(0)
+            self.directions = draw.standard_normal((self.moments.columns, SKETCH)).astype(np.float32) / np.sqrt(SKETCH)
+
     def __call__(self, part: Array) -> NDArray[np.float32]:
         """Of some rows, of shape (rows, at most SKETCH)."""
         rows = flat(part)
         if self.words:
             return self._of_words(rows)
-        clean = np.where(np.isfinite(rows), rows, self.mean)
-        standard: NDArray[np.float32] = ((clean - self.mean) * self.scale).astype(np.float32)
+        clean = np.where(np.isfinite(rows), rows, self.moments.mean)
+        standard: NDArray[np.float32] = ((clean - self.moments.mean) * self.scale).astype(np.float32)
         for column in self.train.categories or {}:
             standard[:, column] = numbers_of(rows[:, column].astype(np.int64), column)
         return standard if self.directions is None else standard @ self.directions
@@ -176,7 +181,7 @@ class Sketch:
         """The sum of a random direction for each word, of length 1; padding (0) does not count."""
         whole = rows.astype(np.int64)
         size = int(whole.max(initial=0)) + 1
-        directions = np.random.default_rng(self.seed).standard_normal((max(size, 1), SKETCH)).astype(np.float32)
+        directions = np.random.default_rng(1).standard_normal((max(size, 1), SKETCH)).astype(np.float32)
         directions[0] = 0.0
         found = np.zeros((len(whole), SKETCH), np.float32)
         for column in whole.T:
@@ -200,27 +205,39 @@ def flat(part: Array) -> Array:
 
 def numbers(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
     """What the columns of train hold, and numbers that are none in any split."""
-    train = splits["train"]
-    found.columns = sketch.columns
+    train, moments = splits["train"], sketch.moments
+    found.columns = moments.columns
     for name, raw in splits.items():
         if trouble := non_finite(raw):
             found.non_finite[name] = trouble
     if sketch.words:
         return
-    codes = list(train.categories or {})
-    counted = np.setdiff1d(np.arange(sketch.columns), codes)
-    same = counted[(sketch.high <= sketch.low)[counted]]
+    counted = np.setdiff1d(np.arange(moments.columns), list(train.categories or {}))
+    same = counted[(moments.high <= moments.low)[counted]]
     found.constant = [column_name(train, int(column)) for column in same]
     if not len(counted):
         return
-    found.lowest, found.highest = float(sketch.low[counted].min()), float(sketch.high[counted].max())
-    varying = counted[sketch.deviation[counted] > 0]
+    found.lowest, found.highest = float(moments.low[counted].min()), float(moments.high[counted].max())
+    varying = counted[moments.deviation[counted] > 0]
     if len(varying):
-        spread = sketch.deviation[varying]
+        spread = moments.deviation[varying]
         few, many = np.quantile(spread, (0.1, 0.9))  # an image has pixels that hardly vary
         found.deviations = float(few), float(many)
-        found.mean = float((np.abs(sketch.mean[varying]) / spread).max())
+        found.mean = float((np.abs(moments.mean[varying]) / spread).max())
         found.outliers = outliers(train, varying)
+        for name, raw in splits.items():
+            if name != "train" and raw.take(np.arange(1)).size == moments.columns:
+                found.shifts[name] = shift(moments, Moments(raw), varying)
+
+
+def shift(train: Moments, other: Moments, columns: NDArray[np.int64]) -> dict[str, float]:
+    """How the usual column of another split differs from train's: its deviation and its mean, in train's deviations."""
+    deviation = train.deviation[columns]
+    apart = np.abs(other.mean[columns] - train.mean[columns]) / deviation
+    return {
+        "deviation": float(np.median(other.deviation[columns] / deviation)),
+        "mean": float(np.median(apart)),
+    }
 
 
 def non_finite(raw: Raw) -> list[Any]:
@@ -272,7 +289,7 @@ def outliers(train: Raw, columns: NDArray[np.int64]) -> dict[str, Any]:
 def alike(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
     """Rows of train that are there twice, and rows of other splits that train has."""
     like_train = {
-        name: raw for name, raw in splits.items() if raw.take(np.arange(1)).size == sketch.columns
+        name: raw for name, raw in splits.items() if raw.take(np.arange(1)).size == sketch.moments.columns
     }  # rows of another shape have no like there
     starts, rows = {}, 0
     for name, raw in like_train.items():

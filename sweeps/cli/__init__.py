@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from sweeps.cli.check import doctor
-from sweeps.cli.look import compare, report, status, sync
+from sweeps.cli.look import compare, diagnose, report, status, sync
 from sweeps.cli.register import register
 from sweeps.cli.run import extend, plan, replay, resume, run, stop
 from sweeps.cli.tracking import tracking
@@ -57,6 +57,7 @@ for command in (
     doctor,
     status,
     report,
+    diagnose,
     compare,
     sync,
     register,

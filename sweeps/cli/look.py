@@ -1,4 +1,4 @@
-"""`sweeps status`, `report`, `compare` and `sync`: looking at sweeps, from their journals alone."""
+"""`sweeps status`, `report`, `diagnose`, `compare` and `sync`: looking at sweeps, from their journals alone."""
 
 from __future__ import annotations
 
@@ -36,6 +36,34 @@ def report(sweep: str) -> None:
 
     folder = find_sweep(sweep)
     click.echo(html.write(History.open(folder), folder))
+
+
+@click.command()
+@click.argument("sweep", required=False)
+@click.argument("trial", required=False)
+@click.option("--curves", type=click.Path(dir_okay=False), help="Instead: a table of anyone's curves, Parquet.")
+def diagnose(sweep: str | None, trial: str | None, curves: str | None) -> None:
+    """What each trial of a SWEEP suffered from, on what evidence, and what to do; of one TRIAL all that was found.
+
+    A table of curves has a row an epoch, and columns trial, epoch, train/loss, val/loss and what else was measured
+    (val/accuracy, grad/norm ...; config/<name>).
+    """
+    from sweeps.errors import UsageError
+    from sweeps.history import History
+    from sweeps.insight.diagnose import as_text
+    from sweeps.insight.diagnose import diagnose as ask
+    from sweeps.insight.runs import of_file, of_history
+    from sweeps.storage import find_sweep
+
+    if (sweep is None) == (curves is None):
+        raise UsageError("diagnose takes a sweep, or --curves with a table. Give one of them.")
+    runs = of_file(curves) if curves is not None else of_history(History.open(find_sweep(str(sweep))))
+    if trial is not None:
+        known = [run.trial for run in runs]
+        runs = [run for run in runs if run.trial == trial]
+        if not runs:
+            raise UsageError(f"no trial {trial!r} has reported. Known: {', '.join(known[:8]) or 'none'} ...")
+    click.echo(as_text([ask(run) for run in runs], whole=trial is not None or len(runs) == 1))
 
 
 @click.command()

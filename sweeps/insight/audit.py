@@ -22,6 +22,8 @@ LEAKED_SHARE = 0.01
 """Of a split's rows: above it exact copies block; a few are worth a look."""
 NEARLY_LEAKED_SHARE = 0.05
 """Above it near copies are a warning: in small tables some rows are alike by chance."""
+SHIFTED_SPREAD, SHIFTED_MEAN = 1.25, 0.5
+"""A split whose usual column varies by this factor otherwise, or whose mean is so many deviations away, is another."""
 CONFLICT_SHARE = 0.005
 JUDGED = 0.7
 """Agreement below which `trainables.audit` suspects no label."""
@@ -37,8 +39,8 @@ ORDER = {"block": 0, "warn": 1, "info": 2}
 def judge(audit: Mapping[str, Any]) -> list[Finding]:
     """The findings of an audit, one of each kind, the gravest first; `data` says what was looked at."""
     checks = (
-        readable, strange_labels, non_finite, leakage, constant_features, conflicting_labels, label_errors, imbalance,
-        few_rows, duplicates, outliers, unscaled_inputs,
+        readable, strange_labels, non_finite, constant_features, leakage, conflicting_labels, splits_differ,
+        label_errors, imbalance, few_rows, duplicates, outliers, unscaled_inputs,
     )  # fmt: skip
     found = [finding for check in checks for finding in check(audit)]
     return [seen(audit), *sorted(found, key=lambda finding: ORDER[finding.severity])]
@@ -53,9 +55,7 @@ def seen(audit: Mapping[str, Any]) -> Finding:
         parts.append(f"{name} {split['rows']:,} rows of {shape} {split['dtype']}{looked}")
     classes = audit["classes"].get("train")
     kinds = f"; {len(classes)} classes" if classes else ""
-    return Finding(
-        "data", "info", f"{', '.join(parts) or 'nothing could be read'}{kinds}.", {"splits": audit["splits"]}
-    )
+    return Finding("data", "info", f"{', '.join(parts) or 'nothing could be read'}{kinds}.", {"audit": dict(audit)})
 
 
 def readable(audit: Mapping[str, Any]) -> Iterator[Finding]:
@@ -96,7 +96,7 @@ def leakage(audit: Mapping[str, Any]) -> Iterator[Finding]:
         split: (found["exact"] + found["near"]) / audit["splits"][split]["looked_at"]
         for split, found in audit["leakage"].items()
     }
-    if not shares:
+    if not shares or len(audit["constant"]) == audit["columns"]:  # rows that are all alike
         return
     told = [
         f"{found['exact'] + found['near']:,} rows of {split} ({shares[split]:.1%}; {found['exact']:,} of them exactly) "
@@ -131,6 +131,20 @@ def conflicting_labels(audit: Mapping[str, Any]) -> Iterator[Finding]:
         groups = f"{count:,} groups of equal training rows have different labels"
         message = f"{groups}: no network can have them all right. Mend the labels, or keep one row of each group."
         yield Finding("conflicting_labels", severity, message, {"groups": count})
+
+
+def splits_differ(audit: Mapping[str, Any]) -> Iterator[Finding]:
+    """Splits whose inputs are spread otherwise than train's."""
+    for split, shift in audit["shifts"].items():
+        spread = shift["deviation"]
+        if not 1 / SHIFTED_SPREAD < spread < SHIFTED_SPREAD or shift["mean"] > SHIFTED_MEAN:
+            message = (
+                f"the usual column of {split} varies {spread:.2f} times as much as in train, and its mean lies "
+                f"{shift['mean']:.2f} of train's deviations away: the splits are of different sources, or prepared "
+                "differently. Prepare both alike, and split at random or by what is to be generalised over."
+            )
+            yield Finding("splits_differ", "warn", message, {"split": split, **shift})
+            return
 
 
 def label_errors(audit: Mapping[str, Any]) -> Iterator[Finding]:

@@ -42,12 +42,14 @@ def initial_loss(probes: Mapping[str, Any]) -> Finding:
     if expected is None:
         return Finding(check, "info", f"the loss at initialisation is {loss:.4g} (of an own loss none is expected).")
     told = f"the loss at initialisation is {loss:.4g}, expected about {expected:.4g}"
+    evidence = {"initial_loss": loss, "expected_loss": expected}
     if loss > LOSS_HIGH * expected:
-        return Finding(check, "block", f"{told}. Are the inputs or targets unscaled, or the last layer's weights huge?")
+        cause = "Are the inputs or targets unscaled, or the last layer's weights huge?"
+        return Finding(check, "block", f"{told}. {cause}", evidence)
     if loss < LOSS_LOW * expected:
         cause = "Does the network see the targets, or do nearly all rows have the same one?"
-        return Finding(check, "block", f"{told}, too good for a network that was not trained. {cause}")
-    return Finding(check, "info", f"{told}.")
+        return Finding(check, "block", f"{told}, too good for a network that was not trained. {cause}", evidence)
+    return Finding(check, "info", f"{told}.", evidence)
 
 
 def gradients(probes: Mapping[str, Any]) -> Finding:

@@ -396,7 +396,7 @@ NAMES: dict[str, str] = {
     "no_decay_of_a_high_rate": "oscillating",
     "too_little_momentum": "slow_convergence",
     "shuffled_labels": "labels_shuffled",
-    "label_noise": "label_noise",
+    "label_noise": "label_errors",
     "label_offset": "labels_differ",
     "imbalance": "imbalance",
     "leak": "leakage",

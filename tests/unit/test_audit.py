@@ -86,7 +86,8 @@ def test_rows_of_a_class_are_counted():
     x, y = clean()
     few = np.flatnonzero(y == 1)[8:]
     train = np.delete(x, few, 0), np.delete(y, few)
-    assert findings(train) == {"imbalance": "warn", "too_little_data": "warn"}
+    assert findings(train, train) == {"imbalance": "warn", "too_little_data": "warn", "leakage": "block"}
+    assert findings(train)["splits_differ"] == "warn"
     assert "class_weights: balanced" in message(train, "imbalance")
     assert "fewer than 10 training rows: 1" in message(train, "too_little_data")
 

@@ -1,0 +1,226 @@
+"""Diagnosis: each rule on a curve that shows its symptom, silence where an input lacks, tables of any shape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner
+
+from recorded import record
+from sweeps import Sweep, UsageError
+from sweeps.cli import main
+from sweeps.history import History
+from sweeps.insight.diagnose import RULES, as_table, as_text, diagnose
+from sweeps.insight.runs import Run, of_history, of_table
+from sweeps.storage import place
+
+EPOCHS = 20
+SOUND = {"matrices": 3, "frozen": [], "equal_units": [], "accumulating": [], "random_in_eval": 0.0}
+PRIOR = math.log(10)
+
+
+def falling(last, first=PRIOR, epochs=EPOCHS):
+    """A loss that falls and settles."""
+    return last + (first - last) * np.exp(-np.arange(1, epochs + 1) * 8 / epochs)
+
+
+def run_of(train, val=None, accuracy=None, **fields):
+    """A training of these losses, with a sound network and data that say nothing against it."""
+    epochs = len(train)
+    curves = {
+        "train/loss": np.asarray(train, float), "val/loss": np.asarray(train if val is None else val, float),
+        "val/dead_units": np.zeros(epochs), "grad/first_to_last": np.ones(epochs),
+    }  # fmt: skip
+    if accuracy is not None:
+        curves["train/accuracy"] = np.full(epochs, accuracy)
+    probes = {"expected_loss": PRIOR, "initial_loss": PRIOR, "soundness": SOUND}
+    made = Run("t", np.arange(1, epochs + 1.0), curves, {"batch_size": 64, "lr": 1e-3}, probes)
+    return replace(made, **fields)
+
+
+HEALTHY = run_of(falling(0.02), falling(0.06), 0.99)
+
+
+def found(run):
+    return [one.finding for one in diagnose(run).findings]
+
+
+def with_curves(**curves):
+    """The healthy run with other curves: `/` written as two underscores."""
+    changed = {name.replace("__", "/"): np.asarray(values, float) for name, values in curves.items()}
+    return replace(HEALTHY, curves={**HEALTHY.curves, **changed})
+
+
+def swinging(values, by):
+    return values * (1 + by * np.where(np.arange(len(values)) % 2, 1, -1))
+
+
+SYMPTOMS = {
+    "lr_too_high": run_of(np.r_[40.0, 9.0, falling(1.5, epochs=18)]),
+    "lr_too_low": run_of(np.linspace(2.3, 2.1, EPOCHS)),
+    "too_few_epochs": run_of([1.3, 0.8, 0.5]),
+    "underfit": run_of(falling(1.2)),
+    "overfit": run_of(falling(0.02), np.r_[falling(0.4, epochs=8), np.linspace(0.42, 0.9, 12)]),
+    "oscillating": run_of(swinging(falling(0.4), 0.4)),
+    "labels_shuffled": run_of(np.linspace(2.3, 1.4, EPOCHS), np.linspace(2.31, 2.7, EPOCHS)),
+    "labels_differ": run_of(falling(0.01), np.linspace(3.0, 9.0, EPOCHS)),
+    "label_errors": run_of(falling(0.6), falling(0.35)),
+    "loss_misfit": run_of(falling(1.4), accuracy=0.98),
+    "not_learning": run_of(np.full(EPOCHS, PRIOR) + 0.001 * np.sin(np.arange(EPOCHS)), val=np.full(EPOCHS, 9 * PRIOR)),
+    "vanishing_gradients": replace(
+        run_of(np.full(EPOCHS, PRIOR)),
+        curves={**run_of(np.full(EPOCHS, PRIOR)).curves, "grad/first_to_last": np.full(EPOCHS, 1e-6)},
+    ),
+    "dead_units": replace(
+        run_of(falling(1.2)), curves={**run_of(falling(1.2)).curves, "val/dead_units": np.full(EPOCHS, 0.7)}
+    ),
+    "noisy_batch": run_of(falling(0.9), config={"batch_size": 2}),
+    "exploding_gradients": replace(HEALTHY, probes={**HEALTHY.probes, "initial_loss": 200.0}),
+    "frozen_layers": replace(HEALTHY, probes={**HEALTHY.probes, "soundness": {**SOUND, "frozen": ["a"]}}),
+    "random_in_eval": replace(HEALTHY, probes={**HEALTHY.probes, "soundness": {**SOUND, "random_in_eval": 0.2}}),
+}
+
+
+def test_a_healthy_training_has_no_finding():
+    assert found(HEALTHY) == []
+    assert set(diagnose(HEALTHY).silent) == {"data"}, "there was no audit"
+    assert "nothing is wrong" in as_text([diagnose(HEALTHY)], whole=True)
+
+
+@pytest.mark.parametrize("finding", SYMPTOMS)
+def test_each_symptom_is_the_first_finding(finding):
+    first = diagnose(SYMPTOMS[finding]).findings[0]
+    assert (first.finding, first.severity) == (finding, "warn")
+    assert first.message.endswith((".", "?"))
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_epoch():
+    run = run_of([2.0, 1.5, math.nan])
+    assert found(run)[0] == "lr_too_high"
+    assert "epoch 3" in diagnose(run).findings[0].message
+
+
+def test_what_a_config_holds_back_is_named():
+    decayed = run_of(falling(0.5), config={"lr": 5e-3, "weight_decay": 30.0})
+    dropped = run_of(falling(1.1), config={"dropout": 0.9})
+    assert "weights by 15.0%" in diagnose(decayed).findings[0].message
+    assert "dropout is 0.9" in diagnose(dropped).findings[0].message
+    assert found(decayed)[0] == found(dropped)[0] == "underfit"
+
+
+def test_a_config_that_freezes_layers_freezes_them_on_purpose():
+    frozen = SYMPTOMS["frozen_layers"]
+    assert found(replace(frozen, config={**frozen.config, "freeze_depth": 2})) == []
+
+
+def test_who_was_stopped_was_not_given_the_time():
+    assert found(replace(SYMPTOMS["too_few_epochs"], whole=False)) == []
+    assert found(replace(SYMPTOMS["underfit"], whole=False)) == []
+
+
+@pytest.mark.parametrize("lacking", ["train/loss", "val/loss", "val/dead_units", "grad/first_to_last"])
+def test_a_rule_that_lacks_its_input_is_silent_and_says_so(lacking):
+    curves = {name: values for name, values in HEALTHY.curves.items() if name != lacking}
+    diagnosis = diagnose(replace(HEALTHY, curves=curves))
+    assert diagnosis.findings == []
+    assert lacking in diagnosis.silent.values()
+    assert lacking in as_text([diagnosis], whole=True)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e300, -1.0, math.nan, math.inf, -math.inf])
+def test_nothing_raises_for_short_strange_or_broken_curves(length, value):
+    names = ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "val/dead_units", "grad/first_to_last")
+    for probes in ({}, HEALTHY.probes, {"expected_loss": None, "initial_loss": math.nan}):
+        curves = {name: np.full(length, value) for name in names}
+        diagnosis = diagnose(Run("t", np.arange(length, dtype=float), curves, {}, probes))
+        assert set(diagnosis.silent) <= {rule.__name__ for rule in RULES}
+
+
+def test_gaps_in_a_curve_are_left_out():
+    train = np.where(np.arange(EPOCHS) % 3, HEALTHY.curves["train/loss"], np.nan)
+    assert found(with_curves(train__loss=train)) == []
+
+
+def table(**columns):
+    return pa.table(columns)
+
+
+def test_a_table_of_curves_in_any_order_is_read():
+    one, other = SYMPTOMS["underfit"].curves["train/loss"], HEALTHY.curves["train/loss"]
+    rows = [("b", n + 1, one[n]) for n in range(EPOCHS)] + [("a", n + 1, other[n]) for n in range(EPOCHS)]
+    draw = np.random.default_rng(0).permutation(len(rows))
+    trials, epochs, losses = zip(*(rows[place] for place in draw), strict=True)
+    extra = {"config/lr": [0.1] * len(rows), "note": ["x"] * len(rows), "config/name": ["y"] * len(rows)}
+    runs = of_table(table(trial=trials, epoch=epochs, **{"train/loss": losses, "val/loss": losses}, **extra))
+    by_name = {run.trial: run for run in runs}
+    assert set(by_name) == {"a", "b"}
+    assert by_name["b"].epochs.tolist() == list(range(1, EPOCHS + 1))
+    assert by_name["b"].config == {"lr": 0.1, "name": "y"}
+    assert np.allclose(by_name["b"].curves["train/loss"], one)
+    assert found(by_name["b"]) == ["underfit"]
+    assert found(by_name["a"]) == []
+    told = as_table(diagnose(run) for run in runs)
+    assert told.column_names == ["trial", "finding", "severity", "message"]
+    assert told["trial"].to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"epoch": [1], "train/loss": [1.0]}, "no column 'trial'"),
+        ({"trial": ["a"], "train/loss": [1.0]}, "no column 'epoch'"),
+    ],
+)
+def test_a_table_without_trial_or_epoch_is_refused(columns, message):
+    with pytest.raises(UsageError, match=message):
+        of_table(table(**columns))
+
+
+def test_the_command_reads_anyones_curves_and_a_sweep(tmp_path):
+    losses = SYMPTOMS["underfit"].curves["train/loss"].tolist()
+    file = tmp_path / "curves.parquet"
+    made = table(
+        trial=["mine"] * EPOCHS, epoch=list(range(1, EPOCHS + 1)), **{"train/loss": losses, "val/loss": losses}
+    )
+    pyarrow.parquet.write_table(made, file)
+    told = CliRunner().invoke(main, ["diagnose", "--curves", str(file)], catch_exceptions=False)
+    assert told.exit_code == 0
+    assert told.output.startswith("mine           underfit ")
+    assert "not asked, for what is lacking: data (audit)" in told.output
+
+    folder = record(tmp_path / "recorded")
+    told = CliRunner().invoke(main, ["diagnose", str(folder)], catch_exceptions=False)
+    assert told.exit_code == 0
+    assert "trials without a finding." in told.output
+    one = CliRunner().invoke(main, ["diagnose", str(folder), "explore-000"], catch_exceptions=False)
+    assert one.output.startswith("explore-000")
+    assert Sweep.open(folder).diagnose().column_names == ["trial", "finding", "severity", "message"]
+    assert {run.trial for run in of_history(History.open(place(folder)))} <= set(Sweep.open(folder).history.trials)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Give one of them"),
+        (["x", "--curves", "y"], "Give one of them"),
+        (["--curves", "nowhere.parquet"], "cannot be read as Parquet"),
+        (["nowhere"], "there is no sweep at nowhere"),
+    ],
+)
+def test_a_call_that_cannot_be_is_told_without_a_traceback(words, message):
+    told = CliRunner().invoke(main, ["diagnose", *words])
+    assert told.exit_code == 2
+    assert message in told.output + told.stderr
+
+
+def test_a_trial_that_is_not_there_is_told(tmp_path):
+    folder = record(tmp_path / "recorded")
+    told = CliRunner().invoke(main, ["diagnose", str(folder), "explore-999"])
+    assert told.exit_code == 2
+    assert "no trial 'explore-999' has reported" in told.output + told.stderr
