@@ -29,6 +29,9 @@ LABEL_ROWS = 10_000
 """So many training rows are looked at for labels that are wrong."""
 SPREAD_ROWS = 50_000
 """So many rows tell how a column's numbers are spread."""
+VOCABULARY = 2**22
+BEYOND = 1e150
+"""Larger numbers count as this one: their squares would be infinite."""
 AGREEMENT = 0.7
 """Classifiers that think otherwise of more rows know too little to judge labels."""
 FAR = 12.0
@@ -103,16 +106,18 @@ def audit_splits(given: Mapping[str, Any]) -> Audit:
     found.words = means_words(train)
     sketch = Sketch(train, found.words)
     numbers(found, splits, sketch)
-    alike(found, {name: raw for name, raw in splits.items() if raw.x is not None}, sketch)
+    alike(found, splits, sketch)
     if found.classes:
         wrong_labels(found, train, sketch)
     return found
 
 
 def means_words(raw: Raw) -> bool:
-    """Whether inputs are whole numbers in rows of several: those of a vocabulary."""
+    """Whether inputs are whole numbers in rows of several, none below 0 or above what a vocabulary has."""
     first = raw.take(np.arange(1))
-    return first.dtype.kind in "iu" and first.dtype.itemsize > 1 and first.ndim == 2
+    if first.dtype.kind not in "iu" or first.dtype.itemsize == 1 or first.ndim != 2:
+        return False
+    return all(part.min() >= 0 and part.max() < VOCABULARY for _, part in raw.parts())
 
 
 def labels(found: Audit, splits: Mapping[str, Raw]) -> None:
@@ -146,7 +151,7 @@ class Moments:
 
     def _add(self, rows: Array) -> None:
         finite = np.isfinite(rows)
-        clean = np.where(finite, rows, 0.0).astype(np.float64)
+        clean = np.where(finite, rows, 0.0).astype(np.float64).clip(-BEYOND, BEYOND)
         self.count += finite.sum(0)
         self.sum += clean.sum(0)
         self.squares += (clean**2).sum(0)
@@ -171,7 +176,7 @@ class Sketch:
         rows = flat(part)
         if self.words:
             return self._of_words(rows)
-        clean = np.where(np.isfinite(rows), rows, self.moments.mean)
+        clean = np.where(np.isfinite(rows), rows, self.moments.mean).astype(np.float64).clip(-BEYOND, BEYOND)
         standard: NDArray[np.float32] = ((clean - self.moments.mean) * self.scale).astype(np.float32)
         for column in self.train.categories or {}:
             standard[:, column] = numbers_of(rows[:, column].astype(np.int64), column)
@@ -251,12 +256,12 @@ def non_finite(raw: Raw) -> list[Any]:
             at = np.flatnonzero(bad.any(1))
             count += len(at)
             columns.update(np.flatnonzero(bad.any(0)).tolist())
-            rows += (start + at[: EXAMPLES - len(rows)]).tolist()
+            rows += raw.numbers(start + at[: EXAMPLES - len(rows)])
     if raw.y.dtype.kind == "f" and not np.isfinite(raw.y).all():
         at = np.flatnonzero(~np.isfinite(raw.y).reshape(len(raw), -1).all(1))
         count += len(at)
         columns.add(-1)
-        rows += at[: EXAMPLES - len(rows)].tolist()
+        rows += raw.numbers(at[: EXAMPLES - len(rows)])
     return [count, len(columns), rows] if count else []
 
 
@@ -282,7 +287,9 @@ def outliers(train: Raw, columns: NDArray[np.int64]) -> dict[str, Any]:
         count += len(at)
         for row in at[: EXAMPLES - len(examples)]:
             place = int(far[row].argmax())
-            examples.append([int(start + row), column_name(train, int(columns[place])), float(rows[row, place])])
+            examples.append(
+                [*train.numbers([start + row]), column_name(train, int(columns[place])), float(rows[row, place])]
+            )
     return {"rows": count, "examples": examples} if count else {}
 
 
@@ -300,7 +307,7 @@ def alike(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
         for start, part in raw.parts():
             place = starts[name] + start
             # One type for all splits, and one zero.
-            digest[place : place + len(part)] = digests(flat(part).astype(np.float32) + np.float32(0))
+            digest[place : place + len(part)] = digests(flat(part).astype(np.float64) + 0.0)
             sketches.append(flat(part) if sketch.words else sketch(part))
     everything = np.concatenate(sketches)
     y = np.concatenate([raw.y.reshape(len(raw), -1)[:, 0] for raw in like_train.values()])
@@ -321,9 +328,9 @@ def alike(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
     near_extra = len(set(near_train[:, 1].tolist()))
     conflicting = sum(len(np.unique(y[group])) > 1 for group in in_train) if found.classes else 0
     if extra or near_extra:
-        shown = [group[:EXAMPLES].tolist() for group in in_train] + near_train.tolist()
+        shown = [splits["train"].numbers(group[:EXAMPLES]) for group in [*in_train, *near_train][:EXAMPLES]]
         found.duplicates = {
-            "exact": extra, "near": near_extra, "examples": shown[:EXAMPLES], "conflicting": conflicting,
+            "exact": extra, "near": near_extra, "examples": shown, "conflicting": conflicting,
         }  # fmt: skip
     owner = {name: (starts[name], starts[name] + len(raw)) for name, raw in like_train.items() if name != "train"}
     for name, (start, end) in owner.items():
@@ -334,7 +341,12 @@ def alike(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
             if one < ends and start <= other < end and other not in copies
         }
         if copies or close:
-            examples = [[row - start, of] for row, of in [*copies.items(), *close.items()][:EXAMPLES]]
+            some = [*copies.items(), *close.items()][:EXAMPLES]
+            own, of = (
+                splits[name].numbers([row - start for row, _ in some]),
+                splits["train"].numbers([o for _, o in some]),
+            )
+            examples = [list(pair) for pair in zip(own, of, strict=True)]
             found.leakage[name] = {"exact": len(copies), "near": len(close), "examples": examples}
 
 
@@ -366,11 +378,10 @@ def suspected_labels(x: Array, y: NDArray[np.int64], sketch: Sketch | None = Non
 
 def standardised(rows: Array) -> NDArray[np.float32]:
     """Columns of mean 0 and standard deviation 1, as far as they vary."""
-    clean = np.where(np.isfinite(rows), rows, 0.0).astype(np.float32)
+    clean = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64).clip(-BEYOND, BEYOND)
     spread = clean.std(0)
-    clean -= clean.mean(0)
-    clean /= np.where(spread > 0, spread, 1.0).astype(np.float32)
-    return clean
+    standard: NDArray[np.float32] = ((clean - clean.mean(0)) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+    return standard
 
 
 def wrong_labels(found: Audit, train: Raw, sketch: Sketch) -> None:
@@ -382,13 +393,19 @@ def wrong_labels(found: Audit, train: Raw, sketch: Sketch) -> None:
     if len(known) < 2:
         return
     suspected = suspected_labels(train.take(rows), train.y[rows], sketch)
-    likelier = suspected.probabilities[suspected.rows].argmax(1)
+    probable = suspected.probabilities
+    likelier = probable[suspected.rows].argmax(1)
     found.label_errors = {
         "looked_at": len(rows),
         "agreement": suspected.agreement,
         "suspected": len(suspected.rows),
         "examples": [
-            [int(rows[row]), int(train.y[rows[row]]), int(known[other]), float(suspected.probabilities[row, other])]
+            [
+                *train.numbers([rows[row]]),
+                int(train.y[rows[row]]),
+                int(known[other]),
+                float(probable[row, other]),
+            ]
             for row, other in zip(suspected.rows[:EXAMPLES].tolist(), likelier.tolist(), strict=False)
         ],
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import asdict
 
 import numpy as np
@@ -221,6 +223,54 @@ def test_what_cannot_be_read_is_said_and_nothing_raises():
     assert findings(numbers, (clean(1)[0], clean(1)[0][:, :2])) == {}
     other_shape = clean(1, columns=4)
     assert findings(clean(), other_shape) == {}
+
+
+STRANGE = {
+    "one dimension": np.arange(50.0), "truths": np.arange(200).reshape(50, 4) % 3 == 0,
+    "half": np.ones((50, 3), np.float16), "identifiers": np.full((50, 2), 2**60),
+    "bytes": np.arange(50 * 48, dtype=np.uint8).reshape(50, 3, 4, 4), "below 0": np.arange(-100, 100).reshape(50, 4),
+    "enormous": np.full((50, 2), 1e300) * np.arange(50)[:, None], "tiny": np.arange(100).reshape(50, 2) * 1e-40,
+    "no columns": np.zeros((50, 0)), "nothing but NaN": np.full((50, 2), np.nan),
+}  # fmt: skip
+TARGETS = {
+    "classes": np.arange(50) % 3, "numbers": np.arange(50.0), "pairs": np.ones((50, 2)),
+    "truths": np.arange(50) % 2 == 0, "masks": np.zeros((50, 4, 4), int), "one class": np.zeros(50, int),
+    "all different": np.arange(50), "NaN": np.full(50, np.nan),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("inputs", STRANGE)
+def test_no_kind_of_numbers_makes_it_raise(inputs):
+    for y in TARGETS.values():
+        for val in ((STRANGE[inputs], y), (STRANGE[inputs][:1], y[:1]), ([1, 2], None)):
+            found = judge(asdict(audit_splits({"train": (STRANGE[inputs], y), "val": val})))
+            json.dumps([dict(one.evidence) for one in found])
+
+
+def test_of_what_is_too_much_rows_are_left_out_and_told_by_their_own_numbers(monkeypatch):
+    monkeypatch.setattr("trainables.data.raw.MOST_NUMBERS", ROWS * 6 // 2)
+    monkeypatch.setattr("trainables.data.raw.DATASET_ROWS", ROWS // 2)
+    x, y = clean()
+    x[ROWS - 1, 2] = 1e4
+    for split in ((x, y), Pairs(torch.as_tensor(x), torch.as_tensor(y))):
+        found = audit_splits({"train": split, "val": (x[ROWS - 1 :], y[ROWS - 1 :])})
+        assert found.splits["train"] == {"rows": ROWS, "looked_at": ROWS // 2, "shape": [6], "dtype": "float32"}
+        assert found.outliers["examples"] == [[ROWS - 1, "2", 1e4]]
+        assert found.leakage["val"]["examples"] == [[0, ROWS - 1]]
+        assert "150 of them looked at" in judge(asdict(found))[0].message
+
+
+def test_a_dataset_that_is_slow_to_read_is_looked_at_as_far_as_time_allows(monkeypatch):
+    monkeypatch.setattr("trainables.data.raw.DATASET_S", 0.2)
+
+    class Slow(Pairs):
+        def __getitem__(self, row):
+            time.sleep(0.002)
+            return super().__getitem__(row)
+
+    found = audit_splits({"train": Slow(*map(torch.as_tensor, clean()))})
+    assert 1 < found.splits["train"]["looked_at"] < ROWS
 
 
 def test_the_same_data_give_the_same_audit():

@@ -5,6 +5,7 @@ Place in the flow: `trainables.audit` reads the splits of a trainable's `Data` t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +20,26 @@ from trainables.data.mapped import View
 Array = NDArray[Any]
 AT_ONCE = 2**22
 """So many numbers are read at a time."""
-DATASET_ROWS = 20_000
-"""Of a Dataset, which is read row by row, so many rows are looked at."""
+MOST_NUMBERS = 2**29
+"""Of larger splits rows are left out, evenly: what is looked at takes a minute at most."""
+DATASET_ROWS, DATASET_NUMBERS, DATASET_S = 20_000, 2**26, 20.0
+"""Of a Dataset, which is read row by row and then held, so many rows, numbers and about so many seconds at most."""
+TIMED_ROWS = 16
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A split: `x` and `y` can be indexed by arrays of row numbers."""
+    """A split: some of its rows, or all."""
 
     name: str
     x: Any
+    """Can be indexed by an array of row numbers."""
     y: Array
+    """Of the rows looked at."""
     rows: int
-    """That there are; those looked at are as many as `y` has."""
+    """That there are."""
+    chosen: NDArray[np.int64]
+    """The numbers of the rows looked at."""
     columns: list[str] | None = None
     categories: dict[int, int] | None = None
     """Of a table: column of codes -> how many there are."""
@@ -39,16 +47,19 @@ class Raw:
     def __len__(self) -> int:
         return len(self.y)
 
-    def take(self, index: Array) -> Array:
-        """The inputs of some rows, as they are."""
-        return np.asarray(self.x[index])
+    def take(self, places: Array) -> Array:
+        """The inputs of some of the rows looked at, by their places among them, as they are."""
+        return np.asarray(self.x[self.chosen[places]])
 
     def parts(self) -> Iterator[tuple[int, Array]]:
-        """All inputs in parts, each with the number of its first row."""
-        numbers = max(1, self.take(np.arange(1)).size)
-        step = max(1, AT_ONCE // numbers)
+        """All inputs in parts, each with the place of its first row."""
+        step = max(1, AT_ONCE // self.take(np.arange(1)).size)
         for start in range(0, len(self), step):
             yield start, self.take(np.arange(start, min(start + step, len(self))))
+
+    def numbers(self, places: Any) -> list[int]:
+        """The row numbers of some places."""
+        return [int(row) for row in self.chosen[np.asarray(places, np.int64)]]
 
 
 class Mapped:
@@ -61,36 +72,62 @@ class Mapped:
         return np.asarray(self._table[self._index[index]])
 
 
+class Read:
+    """Rows of a Dataset that were read, by their numbers in it."""
+
+    def __init__(self, x: Array, chosen: NDArray[np.int64]) -> None:
+        self._x, self._chosen = x, chosen
+
+    def __getitem__(self, index: Array) -> Array:
+        return np.asarray(self._x[np.searchsorted(self._chosen, index)])
+
+
 def open_raw(name: str, split: Any) -> Raw | None:
     """The rows of a split; None of a kind that has none by index, or whose rows are no pairs of equal shapes."""
     if isinstance(split, View):
         table = split.table
-        y = table.y[split.index].numpy()
-        return Raw(name, Mapped(split), y, len(split), getattr(table, "columns", None), dict(table.categories))
+        chosen = spread(len(split), int(table.x[:1].numel()), MOST_NUMBERS)
+        columns, categories = getattr(table, "columns", None), dict(table.categories)
+        y_seen = table.y[split.index].numpy()[chosen]
+        return Raw(name, Mapped(split), y_seen, len(split), chosen, columns, categories)
     if type(split) is TensorDataset:
         split = split.tensors
     if isinstance(split, tuple | list):
         if len(split) != 2:
             return None
         x, y = (array(part) for part in split)
-        if x is None or y is None or not x.ndim or len(x) != len(y):
+        if x is None or y is None or not x.ndim or not y.ndim or len(x) != len(y) or (len(x) and not x[:1].size):
             return None
-        return Raw(name, x, y, len(y))
+        chosen = spread(len(y), int(x[:1].size), MOST_NUMBERS)
+        return Raw(name, x, y[chosen], len(y), chosen)
     if not (hasattr(split, "__getitem__") and hasattr(split, "__len__")):
         return None
     return of_dataset(name, split)
 
 
+def spread(rows: int, numbers: int, most: int) -> NDArray[np.int64]:
+    """Row numbers, evenly spread where the rows have more numbers than are to be looked at."""
+    count = min(rows, max(1, most // max(1, numbers)))
+    return np.unique(np.linspace(0, max(0, rows - 1), count).astype(np.int64)) if rows else np.empty(0, np.int64)
+
+
 def of_dataset(name: str, dataset: Any) -> Raw | None:
-    """Rows of a Dataset, evenly spread where they are many."""
-    chosen = torch.linspace(0, len(dataset) - 1, min(len(dataset), DATASET_ROWS), dtype=torch.float64).long().unique()
-    read = [dataset[int(row)] for row in chosen]
-    if not read or not all(isinstance(row, tuple | list) and len(row) == 2 for row in read):
+    """Rows of a Dataset, evenly spread where they are many, large or slow to read."""
+    if not len(dataset):
         return None
+    began = time.perf_counter()
+    timed = [dataset[int(row)] for row in spread(len(dataset), 1, TIMED_ROWS)]
+    each = (time.perf_counter() - began) / len(timed)
+    if not all(isinstance(row, tuple | list) and len(row) == 2 for row in timed):
+        return None
+    size = np.asarray(timed[0][0]).size
+    count = min(DATASET_ROWS, DATASET_NUMBERS // max(1, size), int(DATASET_S / max(each, 1e-6)))
+    chosen = spread(len(dataset), 1, max(1, count))
+    read = [dataset[int(row)] for row in chosen]
     x, y = (array([np.asarray(row[part]) for row in read]) for part in (0, 1))
     if x is None or y is None:
         return None
-    return Raw(name, x, y, len(dataset))
+    return Raw(name, Read(x, chosen), y, len(dataset), chosen)
 
 
 def array(value: Any) -> Array | None:
