@@ -1,7 +1,7 @@
 """What is wrong with the data, as counts and row numbers: what a practitioner looks for before anything is trained.
 
 Place in the flow: a slot answers `audit` with this for the baseline's data; the audit phase judges it. The rows are
-read in parts, and what is kept of each is a few numbers (`SKETCH`), so a million rows fit where their data do.
+read in parts, and what is kept of each is a few numbers (`data.sketch`), so a million rows fit where their data do.
 
 Inputs are numbers (arrays, tables, images, series), or whole numbers that stand for words. Rows are told by their
 number in their split, from 0.
@@ -9,7 +9,7 @@ number in their split, from 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from trainables.contract import Config, Fidelity, Trainable
 from trainables.data.raw import Array, Raw, open_raw
 from trainables.data.similar import NEAR, digests, groups, near_pairs, near_texts, usual_distance
+from trainables.data.sketch import BEYOND, SKETCH, Moments, Sketch, flat, of_words
 from trainables.label_errors import LEAST, out_of_sample, suspects
 
 EXAMPLES = 10
 """Rows that are named of each kind of trouble."""
-SKETCH = 64
-"""So many numbers are kept of a row for finding similar ones."""
+FEW_COLUMNS = 4 * SKETCH
+"""Labels of rows with more numbers are judged by what is kept of them."""
 LABEL_ROWS = 10_000
 """So many training rows are looked at for labels that are wrong."""
 SPREAD_ROWS = 50_000
 """So many rows tell how a column's numbers are spread."""
 VOCABULARY = 2**22
-BEYOND = 1e150
-"""Larger numbers count as this one: their squares would be infinite."""
+"""Whole numbers from 0 to below this may be words."""
 AGREEMENT = 0.7
 """Classifiers that think otherwise of more rows know too little to judge labels."""
 FAR = 12.0
@@ -46,8 +46,8 @@ class Audit:
     """By split: `rows`, `looked_at`, `shape` and `dtype` of a row's inputs."""
     unreadable: list[str] = field(default_factory=list)
     """Splits whose rows are no pairs of numbers that can be fetched by index."""
-    classes: dict[str, dict[int, int]] = field(default_factory=dict)
-    """By split the rows of each class; empty for numbers as targets."""
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By split the rows of each class, whose label is a text as in JSON; empty for numbers as targets."""
     strange_labels: dict[str, list[int]] = field(default_factory=dict)
     """By split, labels that are negative, or that train does not have."""
     non_finite: dict[str, list[Any]] = field(default_factory=dict)
@@ -74,8 +74,8 @@ class Audit:
     leakage: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By split: its rows that train has, `exact` or `near`, `examples` of (row, row of train)."""
     label_errors: dict[str, Any] = field(default_factory=dict)
-    """`looked_at` rows, `agreement` of quick classifiers with them, `suspected` rows, `examples` of (row, label,
-    likelier label, its probability)."""
+    """`looked_at` rows, `agreement` of quick classifiers with them, whether they `judged`, `suspected` rows,
+    `examples` of (row, label, likelier label, its probability)."""
 
 
 def audit(trainable: Trainable, config: Config, fidelity: Fidelity) -> Audit:
@@ -103,10 +103,15 @@ def audit_splits(given: Mapping[str, Any]) -> Audit:
         return found
     labels(found, splits)
     train = splits["train"]
-    found.words = means_words(train)
-    sketch = Sketch(train, found.words)
-    numbers(found, splits, sketch)
-    alike(found, splits, sketch)
+    found.columns, found.words = int(train.take(np.arange(1)).size), means_words(train)
+    moments = {} if found.words else {name: Moments(raw) for name, raw in splits.items()}
+    for name, raw in splits.items():
+        if trouble := non_finite(raw, moments.get(name)):
+            found.non_finite[name] = trouble
+    if not found.words:
+        columns_of(found, splits, moments)
+    sketch = of_words if found.words else Sketch(train, moments["train"])
+    alike(found, splits, flat if found.words else sketch)
     if found.classes:
         wrong_labels(found, train, sketch)
     return found
@@ -126,113 +131,36 @@ def labels(found: Audit, splits: Mapping[str, Raw]) -> None:
         return
     counted = {name: np.unique(raw.y, return_counts=True) for name, raw in splits.items()}
     found.classes = {
-        name: {int(label): int(count) for label, count in zip(*pair, strict=True)} for name, pair in counted.items()
+        name: {str(int(label)): int(count) for label, count in zip(*pair, strict=True)}
+        for name, pair in counted.items()
     }
-    known = set(found.classes["train"])
-    for name, classes in found.classes.items():
-        if strange := sorted(label for label in classes if label < 0 or label not in known):
-            found.strange_labels[name] = strange
+    known = counted["train"][0]
+    for name, (there, _) in counted.items():
+        strange = there[(there < 0) | ~np.isin(there, known)]
+        if len(strange):
+            found.strange_labels[name] = [int(label) for label in strange]
 
 
-class Moments:
-    """Of each column of a split its range, mean and standard deviation, numbers that are none left out."""
-
-    def __init__(self, raw: Raw) -> None:
-        self.columns = int(raw.take(np.arange(1)).size)
-        self.count = np.zeros(self.columns)
-        self.sum, self.squares = np.zeros(self.columns), np.zeros(self.columns)
-        self.low, self.high = np.full(self.columns, np.inf), np.full(self.columns, -np.inf)
-        for _, part in raw.parts():
-            self._add(flat(part))
-        filled = np.maximum(self.count, 1)
-        self.mean = self.sum / filled
-        self.deviation = np.sqrt(np.maximum(self.squares / filled - self.mean**2, 0.0))
-        self.deviation[self.high <= self.low] = 0.0
-
-    def _add(self, rows: Array) -> None:
-        finite = np.isfinite(rows)
-        clean = np.where(finite, rows, 0.0).astype(np.float64).clip(-BEYOND, BEYOND)
-        self.count += finite.sum(0)
-        self.sum += clean.sum(0)
-        self.squares += (clean**2).sum(0)
-        self.low = np.minimum(self.low, np.where(finite, rows, np.inf).min(0))
-        self.high = np.maximum(self.high, np.where(finite, rows, -np.inf).max(0))
-
-
-class Sketch:
-    """A few numbers for each row, such that rows which are close have close ones."""
-
-    def __init__(self, train: Raw, words: bool) -> None:
-        self.words, self.train, self.moments = words, train, Moments(train)
-        deviation = self.moments.deviation
-        self.scale = np.where(deviation > 0, 1 / np.maximum(deviation, 1e-30), 0.0)
-        self.directions = None
-        if not words and self.moments.columns > SKETCH:
-            draw = np.random.default_rng(0)
-            self.directions = draw.standard_normal((self.moments.columns, SKETCH)).astype(np.float32) / np.sqrt(SKETCH)
-
-    def __call__(self, part: Array) -> NDArray[np.float32]:
-        """Of some rows, of shape (rows, at most SKETCH)."""
-        rows = flat(part)
-        if self.words:
-            return self._of_words(rows)
-        clean = np.where(np.isfinite(rows), rows, self.moments.mean).astype(np.float64).clip(-BEYOND, BEYOND)
-        standard: NDArray[np.float32] = ((clean - self.moments.mean) * self.scale).astype(np.float32)
-        for column in self.train.categories or {}:
-            standard[:, column] = numbers_of(rows[:, column].astype(np.int64), column)
-        return standard if self.directions is None else standard @ self.directions
-
-    def _of_words(self, rows: Array) -> NDArray[np.float32]:
-        """The sum of a random direction for each word, of length 1; padding (0) does not count."""
-        whole = rows.astype(np.int64)
-        size = int(whole.max(initial=0)) + 1
-        directions = np.random.default_rng(1).standard_normal((max(size, 1), SKETCH)).astype(np.float32)
-        directions[0] = 0.0
-        found = np.zeros((len(whole), SKETCH), np.float32)
-        for column in whole.T:
-            found += directions[np.maximum(column, 0)]
-        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-        return found
-
-
-def numbers_of(codes: NDArray[np.int64], column: int) -> NDArray[np.float32]:
-    """A number for each code of a category, the same each time, spread as a standardised column."""
-    mixed = (codes.astype(np.uint64) + np.uint64(1 + column)) * np.uint64(0x9E3779B97F4A7C15)
-    uniform = (mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
-    spread: NDArray[np.float32] = (uniform - np.float32(0.5)) * np.float32(12**0.5)
-    return spread
-
-
-def flat(part: Array) -> Array:
-    """Rows as one dimension each."""
-    return part.reshape(len(part), -1)
-
-
-def numbers(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
-    """What the columns of train hold, and numbers that are none in any split."""
-    train, moments = splits["train"], sketch.moments
-    found.columns = moments.columns
-    for name, raw in splits.items():
-        if trouble := non_finite(raw):
-            found.non_finite[name] = trouble
-    if sketch.words:
-        return
-    counted = np.setdiff1d(np.arange(moments.columns), list(train.categories or {}))
-    same = counted[(moments.high <= moments.low)[counted]]
+def columns_of(found: Audit, splits: Mapping[str, Raw], moments: Mapping[str, Moments]) -> None:
+    """What the columns of train hold, and how those of the other splits differ."""
+    train, own = splits["train"], moments["train"]
+    counted = np.setdiff1d(np.arange(own.columns), list(train.categories or {}))
+    same = counted[(own.high <= own.low)[counted]]
     found.constant = [column_name(train, int(column)) for column in same]
     if not len(counted):
         return
-    found.lowest, found.highest = float(moments.low[counted].min()), float(moments.high[counted].max())
-    varying = counted[moments.deviation[counted] > 0]
-    if len(varying):
-        spread = moments.deviation[varying]
-        few, many = np.quantile(spread, (0.1, 0.9))  # an image has pixels that hardly vary
-        found.deviations = float(few), float(many)
-        found.mean = float((np.abs(moments.mean[varying]) / spread).max())
-        found.outliers = outliers(train, varying)
-        for name, raw in splits.items():
-            if name != "train" and raw.take(np.arange(1)).size == moments.columns:
-                found.shifts[name] = shift(moments, Moments(raw), varying)
+    found.lowest, found.highest = float(own.low[counted].min()), float(own.high[counted].max())
+    varying = counted[own.deviation[counted] > 0]
+    if not len(varying):
+        return
+    spread = own.deviation[varying]
+    few, many = np.quantile(spread, (0.1, 0.9))  # an image has pixels that hardly vary
+    found.deviations = float(few), float(many)
+    found.mean = float((np.abs(own.mean[varying]) / spread).max())
+    found.outliers = outliers(train, varying)
+    for name, other in moments.items():
+        if name != "train" and other.columns == own.columns:
+            found.shifts[name] = shift(own, other, varying)
 
 
 def shift(train: Moments, other: Moments, columns: NDArray[np.int64]) -> dict[str, float]:
@@ -245,12 +173,15 @@ def shift(train: Moments, other: Moments, columns: NDArray[np.int64]) -> dict[st
     }
 
 
-def non_finite(raw: Raw) -> list[Any]:
-    """Rows and columns with numbers that are none, and the first rows; empty where there are none."""
+def non_finite(raw: Raw, moments: Moments | None) -> list[Any]:
+    """Rows and columns with numbers that are none, and the first rows; empty where there are none.
+
+    `moments` have counted the inputs; None where these are whole numbers.
+    """
     rows: list[int] = []
     columns: set[int] = set()
     count = 0
-    if raw.take(np.arange(1)).dtype.kind == "f":
+    if moments and not moments.whole:
         for start, part in raw.parts():
             bad = ~np.isfinite(flat(part))
             at = np.flatnonzero(bad.any(1))
@@ -293,11 +224,11 @@ def outliers(train: Raw, columns: NDArray[np.int64]) -> dict[str, Any]:
     return {"rows": count, "examples": examples} if count else {}
 
 
-def alike(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
-    """Rows of train that are there twice, and rows of other splits that train has."""
-    like_train = {
-        name: raw for name, raw in splits.items() if raw.take(np.arange(1)).size == sketch.moments.columns
-    }  # rows of another shape have no like there
+def alike(found: Audit, splits: Mapping[str, Raw], sketch: Callable[[Array], Array]) -> None:
+    """Rows of train that are there twice, and rows of other splits that train has; `sketch`: what near ones are told
+    by, of texts their words."""
+    # Rows of another shape have no like there.
+    like_train = {name: raw for name, raw in splits.items() if raw.take(np.arange(1)).size == found.columns}
     starts, rows = {}, 0
     for name, raw in like_train.items():
         starts[name] = rows
@@ -308,7 +239,7 @@ def alike(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
             place = starts[name] + start
             # One type for all splits, and one zero.
             digest[place : place + len(part)] = digests(flat(part).astype(np.float64) + 0.0)
-            sketches.append(flat(part) if sketch.words else sketch(part))
+            sketches.append(sketch(part))
     everything = np.concatenate(sketches)
     y = np.concatenate([raw.y.reshape(len(raw), -1)[:, 0] for raw in like_train.values()])
     ends = starts["train"] + len(splits["train"])
@@ -318,7 +249,7 @@ def alike(found: Audit, splits: Mapping[str, Raw], sketch: Sketch) -> None:
         exact_of[group] = group[0]
     first = np.flatnonzero(exact_of == np.arange(rows))
     different = everything[first]
-    pairs = near_texts(different) if sketch.words else near_pairs(different, NEAR * usual_distance(different))
+    pairs = near_texts(different) if found.words else near_pairs(different, NEAR * usual_distance(different))
     near = first[pairs]
 
     in_train = [group[group < ends] for group in same]
@@ -358,46 +289,48 @@ class Suspected:
     """Of shape (rows, labels in their order), from classifiers of other rows."""
     agreement: float
     """The share of rows of which these thought as their label says."""
+    judged: bool
+    """Whether that is enough to suspect any."""
     rows: NDArray[np.int64]
-    """The suspected ones, the most suspected first; none where the classifiers agree with too few."""
+    """The suspected ones, the most suspected first."""
 
 
-def suspected_labels(x: Array, y: NDArray[np.int64], sketch: Sketch | None = None) -> Suspected:
-    """Look for wrong labels among rows of which each label has some; `sketch` for what is no table of few numbers."""
+def suspected_labels(features: NDArray[np.float32], y: NDArray[np.int64]) -> Suspected:
+    """Look for wrong labels among rows of which each label has some, by standardised features of shape (rows, n)."""
     given = np.unique(y, return_inverse=True)[1].astype(np.int64)
-    plain = flat(x)
-    few = sketch is None or (not sketch.words and plain.shape[1] <= 4 * SKETCH)
-    features = standardised(plain) if few or sketch is None else sketch(x)
     first = out_of_sample(features, given)
     agreement = float((first.argmax(1) == given).mean())
     if agreement < AGREEMENT:
-        return Suspected(first, agreement, np.empty(0, np.int64))
+        return Suspected(first, agreement, False, np.empty(0, np.int64))
     rows, second = suspects(first, features, given)
-    return Suspected(second, agreement, rows)
+    return Suspected(second, agreement, True, rows)
 
 
-def standardised(rows: Array) -> NDArray[np.float32]:
-    """Columns of mean 0 and standard deviation 1, as far as they vary."""
+def standardised(part: Array) -> NDArray[np.float32]:
+    """Rows with columns of mean 0 and standard deviation 1, as far as they vary."""
+    rows = flat(part)
     clean = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64).clip(-BEYOND, BEYOND)
     spread = clean.std(0)
     standard: NDArray[np.float32] = ((clean - clean.mean(0)) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
     return standard
 
 
-def wrong_labels(found: Audit, train: Raw, sketch: Sketch) -> None:
-    """Training rows whose label is suspected."""
+def wrong_labels(found: Audit, train: Raw, sketch: Callable[[Array], NDArray[np.float32]]) -> None:
+    """Training rows whose label is suspected; `sketch` for what is no table of few numbers."""
     rows = np.linspace(0, len(train) - 1, min(len(train), LABEL_ROWS)).astype(np.int64)
     known, codes, counts = np.unique(train.y[rows], return_inverse=True, return_counts=True)
     rows = rows[np.isin(codes, np.flatnonzero(counts >= LEAST))]
     known = np.unique(train.y[rows])
     if len(known) < 2:
         return
-    suspected = suspected_labels(train.take(rows), train.y[rows], sketch)
+    features = sketch if found.words or found.columns > FEW_COLUMNS else standardised
+    suspected = suspected_labels(features(train.take(rows)), train.y[rows])
     probable = suspected.probabilities
     likelier = probable[suspected.rows].argmax(1)
     found.label_errors = {
         "looked_at": len(rows),
         "agreement": suspected.agreement,
+        "judged": suspected.judged,
         "suspected": len(suspected.rows),
         "examples": [
             [

@@ -24,7 +24,7 @@ HARDLY, LIKELY = 0.1, 0.5
 """Probabilities of the own label, at most, and of the other one, at least, of a row that is suspected."""
 
 
-def out_of_sample(x: NDArray[np.float32], y: Ints, known: NDArray[np.bool_] | None = None, seed: int = 0) -> Floats:
+def out_of_sample(x: NDArray[np.float32], y: Ints, known: NDArray[np.bool_] | None = None) -> Floats:
     """The probability of each class for each row, of shape (rows, classes), from classifiers of the other folds.
 
     `y`: labels 0 … classes - 1, each of LEAST rows; `known`: the rows that may be learned from, by default all.
@@ -32,7 +32,7 @@ def out_of_sample(x: NDArray[np.float32], y: Ints, known: NDArray[np.bool_] | No
     from sklearn.model_selection import StratifiedKFold
 
     found = np.zeros((len(y), int(y.max()) + 1))
-    for learned, told in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y):
+    for learned, told in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x, y):
         if known is not None:
             learned = learned[known[learned]]
         for model in classifiers():

@@ -102,16 +102,20 @@ def probe(
     )
 
 
+def cold(config: Config) -> Config:
+    """The config with weights of its own, all of them to be trained."""
+    return {**config, **{key: value for key, value in (("warm_start", None), ("freeze_depth", 0)) if key in config}}
+
+
 def unregularised(config: Config) -> Config:
-    """The config without what holds a network back, and with weights of its own."""
+    """The config, cold, without what holds a network back."""
     off = {key: value for key in config if (value := OFF.get(key.rpartition(".")[2])) is not None}
-    cold = {key: value for key, value in (("warm_start", None), ("freeze_depth", 0)) if key in config}
-    return {**config, **off, **cold, **{key: 0 for key in config if key.startswith(PREFIX)}}
+    return {**cold(config), **off, **{key: 0 for key in config if key.startswith(PREFIX)}}
 
 
 def first_look(trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU) -> FirstLook:
     """Look at a config's network before it is trained, and over its first steps."""
-    shown = soundness(prepare(trainable, config, fidelity, device))
+    shown = soundness(prepare(trainable, cold(config), fidelity, device))
     # A trial has one network, and what is held besides would count as its memory.
     training = prepare(trainable, unregularised(config), fidelity, device)
     initial = measure(training, seen)

@@ -17,7 +17,9 @@ from trainables.contract import Batch
 from trainables.training import Training
 
 ROWS = 64
-"""So many rows are looked at."""
+"""So many rows are looked at, and no more than a batch has."""
+DOUBLE = 0.01
+"""By so little a gradient's size may miss twice what it was."""
 ALIKE = 1e-6
 """Numbers that differ by no more than this share of their size are equal."""
 
@@ -40,7 +42,8 @@ class Soundness:
 
 def soundness(training: Training) -> Soundness:
     """Look at a network that has not been trained."""
-    rows = training.chosen[torch.linspace(0, len(training.chosen) - 1, ROWS).long().unique()]
+    count = min(ROWS, training.hyper.batch_size)
+    rows = training.chosen[torch.linspace(0, len(training.chosen) - 1, count).long().unique()]
     batch = next(training.splits["train"].batches(rows, len(rows)))
     named = dict(training.model.named_parameters())
     return Soundness(
@@ -61,24 +64,30 @@ def equal(weights: Tensor) -> bool:
 
 def accumulating(training: Training, batch: Batch) -> list[str]:
     """The parameters whose gradient of one batch doubles when it is asked for again."""
-    found: list[dict[str, Tensor]] = []
+    sizes: list[dict[str, list[float]]] = []
     training.model.train()
     for _ in range(2):
         for parameter in training.parameters:
             parameter.grad = None
         torch.manual_seed(0)
         training.objective.loss(training.model(batch[0]), batch).backward()
+        # Sizes, not the gradients: a copy would count as a trial's memory.
         named = training.model.named_parameters()
-        found.append({name: shards.whole(p.grad).clone() for name, p in named if p.grad is not None})
+        sizes.append({name: lengths(shards.whole(p.grad)) for name, p in named if p.grad is not None})
     for parameter in training.parameters:
         parameter.grad = None
-    once, again = found
-    sizes = {name: float(torch.linalg.vector_norm(grad, math.inf)) for name, grad in once.items()}
-    return [
-        name
-        for name, size in sizes.items()
-        if 0 < size < math.inf and float((again[name] - 2 * once[name]).abs().max()) <= 0.01 * size
-    ]
+    once, again = sizes
+    return [name for name, before in once.items() if all(map(doubled, before, again[name]))]
+
+
+def lengths(gradient: Tensor) -> list[float]:
+    """Two sizes of a gradient, its largest number and its Euclidean length."""
+    return [float(torch.linalg.vector_norm(gradient, order)) for order in (math.inf, 2)]
+
+
+def doubled(once: float, again: float) -> bool:
+    """Whether a size is twice what it was."""
+    return 0 < once < math.inf and abs(again - 2 * once) <= DOUBLE * once
 
 
 def random_in_eval(model: nn.Module, inputs: Tensor) -> float:
@@ -89,5 +98,5 @@ def random_in_eval(model: nn.Module, inputs: Tensor) -> float:
     if not all(isinstance(output, Tensor) and output.isfinite().all() for output in outputs):
         return 0.0
     one, other = (output.double() for output in outputs)
-    apart = float((one - other).abs().max())
-    return apart / float(one.std()) if apart else 0.0
+    apart, spread = float((one - other).abs().max()), float(one.std(correction=0))
+    return apart / (spread or 1.0)

@@ -26,7 +26,8 @@ mode: min
 
 # The config you use today. The winner has to beat it over several seeds.
 {baseline}
-# Can the network learn these data at all; wide and cheap, then narrow and longer; the best and the baseline over seeds.
+# What is wrong with the data; can the network learn them at all; wide and cheap, then narrow and longer; the best and
+# the baseline over seeds.
 phases:
   - {{kind: audit}}
   - {{kind: preflight}}

@@ -6,10 +6,10 @@ any curve, because no tuning mends data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sweeps.insight.findings import Finding, Severity
+from sweeps.insight.findings import MOST_NAMES, Finding, Severity, listed
 
 FEW_ROWS = 10
 """Rows of a class below which it is named."""
@@ -25,14 +25,11 @@ NEARLY_LEAKED_SHARE = 0.05
 SHIFTED_SPREAD, SHIFTED_MEAN = 1.25, 0.5
 """A split whose usual column varies by this factor otherwise, or whose mean is so many deviations away, is another."""
 CONFLICT_SHARE = 0.005
-JUDGED = 0.7
-"""Agreement below which `trainables.audit` suspects no label."""
 WRONG_SHARE = 0.03
 """Of the labels that were looked at: above it a warning; clean data have some hard rows."""
 OUTLIER_SHARE = 0.01
 SCALE = 100.0
 """Inputs beyond this, or columns whose deviations, or whose mean and deviation, differ by this factor, are unscaled."""
-MOST_NAMES = 5
 ORDER = {"block": 0, "warn": 1, "info": 2}
 
 
@@ -71,7 +68,7 @@ def strange_labels(audit: Mapping[str, Any]) -> Iterator[Finding]:
     for split, labels in audit["strange_labels"].items():
         negative = [label for label in labels if label < 0]
         what = "below 0" if negative else "that train has no row of"
-        rows = sum(audit["classes"][split][label] for label in labels)
+        rows = sum(audit["classes"][split][str(label)] for label in labels)
         message = (
             f"{split} has {rows:,} rows with labels {what}: {listed(labels)}. Mend or drop them, or split by class."
         )
@@ -153,7 +150,7 @@ def label_errors(audit: Mapping[str, Any]) -> Iterator[Finding]:
     if not found:
         return
     if not found["suspected"]:
-        if found["agreement"] < JUDGED:
+        if not found["judged"]:
             message = (
                 f"quick classifiers agree with {found['agreement']:.0%} of the labels only: too few to judge them."
             )
@@ -238,9 +235,3 @@ def unscaled_inputs(audit: Mapping[str, Any]) -> Iterator[Finding]:
         )
         evidence = {"lowest": audit["lowest"], "highest": audit["highest"], "deviations": audit["deviations"]}
         yield Finding("unscaled_inputs", "info", message, evidence)
-
-
-def listed(names: Sequence[Any]) -> str:
-    """The first few."""
-    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-    return f"{', '.join(map(str, names[:MOST_NAMES]))}{more}"

@@ -5,8 +5,7 @@ the report and `advise` take them. The rules are those of the playbook (symptom,
 of precedence, because one fault shows several symptoms: what comes first explains what comes after it. A rule that
 lacks its input is silent, and `Diagnosis.silent` says what it lacked.
 
-The thresholds (`Thresholds`) were calibrated on trainings with planted faults, those of `tests/benchmarks/planted.py`
-that are marked so; `make bench NAME=diagnose` says how often they are right on the others.
+Where a symptom begins stands in `thresholds`; `make bench NAME=diagnose` says how often the rules are right.
 """
 
 from __future__ import annotations
@@ -23,49 +22,8 @@ from sweeps.insight import audit as audits
 from sweeps.insight import soundness
 from sweeps.insight.findings import Finding
 from sweeps.insight.runs import Lacking, Run, end, falls, swings
+from sweeps.insight.thresholds import LIMITS
 
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Where a symptom begins. Losses are as shares of `prior`, the loss of a network that prefers nothing."""
-
-    learned: float = 0.05
-    """A training that brought its loss down by no more of the prior has learned nothing."""
-    vanished: float = 1e-3
-    """Gradient of the first layer over that of the last, below which it does not reach the first."""
-    dead: float = 0.5
-    """Share of the units that are zero over a whole validation batch."""
-    above: float = 1.5
-    """A loss so many times the prior is worse than knowing nothing."""
-    disagree: float = 0.3
-    """Train loss below which, with a validation loss above the prior, the two splits' labels disagree."""
-    better_val: float = 0.75
-    """Validation loss over train loss, below which the training rows are harder than they should be."""
-    misfit: float = 3.0
-    """Train loss over what its accuracy allows."""
-    risen: float = 1.1
-    """Validation loss at the end over its lowest: overfitting."""
-    early: float = 0.8
-    """The lowest validation loss lies before this share of the epochs."""
-    swings: float = 0.25
-    """Mean step up and down of the loss in the last half, as a share of its level."""
-    falling: float = 0.01
-    """Relative fall an epoch over the last fifth, with which a training was ended too early."""
-    few_steps: int = 200
-    """Optimizer steps of a whole training."""
-    poor: float = 0.3
-    """Train loss at the end above which, with a small gap, the network is held back."""
-    gap: float = 0.15
-    """Validation over train loss, less one: a small gap."""
-    tiny_batch: int = 4
-    """Rows of a batch whose gradients say little."""
-    shrink: float = 0.01
-    """Learning rate times weight decay: the share by which each step shrinks the weights."""
-    dropout: float = 0.6
-    """A share of dropped units that few networks bear."""
-
-
-LIMITS = Thresholds()
 MOST_NATS = 12.0
 """The loss of knowing nothing among more classes than anyone has."""
 Rule = Callable[[Run], Finding | None]
@@ -121,12 +79,10 @@ def data(run: Run) -> Finding | None:
 
 
 def network(run: Run) -> Finding | None:
-    """The first of what the network shows of itself, the depth that a config freezes left out."""
+    """The first of what the network shows of itself."""
     shown = run.probes.get("soundness")
     if not shown:
         raise Lacking("soundness")
-    if run.config.get("freeze_depth"):
-        shown = {**shown, "frozen": []}
     return next((one for one in soundness.soundness(shown) if one.severity != "info"), None)
 
 
@@ -165,7 +121,7 @@ LOWER = "Divide the learning rate by 3, warm up over 5 % of the steps, clip grad
 def vanishing(run: Run) -> Finding | None:
     """Gradients do not reach the first layer, and little is learned."""
     ratio = float(np.median(run.known("grad/first_to_last")))
-    if ratio < LIMITS.vanished and run.gain < 0.5:
+    if ratio < LIMITS.vanished and run.gain < LIMITS.half:
         message = (
             f"the first layer's gradient is {ratio:.1g} times the last one's (median), and the train loss fell by "
         )
@@ -175,7 +131,7 @@ def vanishing(run: Run) -> Finding | None:
 
 
 def steps_too_large(run: Run) -> Finding | None:
-    """A loss that is at some epoch far above that of knowing nothing, or a network that such steps left dead."""
+    """A loss that was far above that of knowing nothing, and did not come down from there."""
     worst = float(run.train.max())
     if worst > LIMITS.above * run.prior and end(run.train) > LIMITS.learned * run.prior:
         epoch = int(run.epochs[int(run.train.argmax())])
@@ -201,7 +157,7 @@ def dead_units(run: Run) -> Finding | None:
 def labels(run: Run) -> Finding | None:
     """What is learned in training does not hold in validation at all."""
     train, val = end(run.train), end(run.val)
-    if run.val_gain > 0.5 or val < run.prior * (1 - LIMITS.learned):
+    if run.val_gain > LIMITS.half or val < run.prior * (1 - LIMITS.learned):
         return None
     if train < LIMITS.disagree * run.prior and val > LIMITS.above * run.prior:
         message = (
@@ -209,7 +165,8 @@ def labels(run: Run) -> Finding | None:
         )
         mend = f"has {run.prior:.4g}: the splits' labels mean different things. Compare how both are read and coded."
         return warned("labels_differ", message + mend, train=train, val=val)
-    if train < run.prior * (1 - LIMITS.learned / 2) and val > 1.1 * train and run.val_gain < 0.1:
+    nothing_holds = run.val_gain < LIMITS.hardly
+    if train < run.prior * (1 - LIMITS.learned / 2) and val > LIMITS.apart * train and nothing_holds:
         message = (
             f"the train loss falls to {train:.4g}, the validation loss never below {run.val.min():.4g}, and knowing "
         )
@@ -238,7 +195,7 @@ def loss_misfit(run: Run) -> Finding | None:
     wrong = min(max(1 - accuracy, 1e-6), 1 - 1e-6)
     classes = math.exp(min(run.prior, MOST_NATS))
     allowed = -wrong * math.log(wrong) - (1 - wrong) * math.log(1 - wrong) + wrong * math.log(max(classes - 1, 1))
-    if accuracy > 0.85 and train > LIMITS.misfit * allowed and train > 0.1 * run.prior:
+    if accuracy > LIMITS.accurate and train > max(LIMITS.misfit * allowed, LIMITS.low * run.prior):
         message = (
             f"{accuracy:.1%} of the training rows are right at a loss of {train:.4g}, where {allowed:.2g} is usual. "
         )
@@ -270,7 +227,7 @@ def overfit(run: Run) -> Finding | None:
     place = int(run.val.argmin())
     if len(run.val) < 4 or place >= LIMITS.early * (len(run.val) - 1):
         return None
-    if val > LIMITS.risen * lowest and val - lowest > 0.02 * run.prior and end(run.train) < run.train[place]:
+    if val > LIMITS.risen * lowest and val - lowest > LIMITS.rise * run.prior and end(run.train) < run.train[place]:
         epoch = int(run.epochs[place])
         message = f"the validation loss rose from {lowest:.4g} in epoch {epoch} to {val:.4g}; the train loss fell on. "
         mend = "Add augmentation, dropout or weight decay, end at that epoch, or gather more rows."
@@ -281,7 +238,7 @@ def overfit(run: Run) -> Finding | None:
 def little_data(run: Run) -> Finding | None:
     """Few rows a class, all learned, and validation far worse."""
     few = list(audits.few_rows(run.audit)) if run.audit else []
-    if few and end(run.train) < 0.1 * run.prior and end(run.val) > 3 * end(run.train):
+    if few and end(run.train) < LIMITS.low * run.prior and end(run.val) > LIMITS.far_apart * end(run.train):
         message = f"the train loss falls to {end(run.train):.3g}, the validation loss stays at {end(run.val):.3g}: "
         return warned("too_little_data", message + few[0].message, **few[0].evidence)
     return None
@@ -307,7 +264,7 @@ def oscillating(run: Run) -> Finding | None:
     """The loss goes up and down instead of settling."""
     swing = swings(run.val)
     rises = float(np.clip(np.diff(run.val[-max(3, len(run.val) // 4) :]), 0, None).max(initial=0.0))
-    if swing > LIMITS.swings and rises > 0.02 * run.prior:
+    if swing > LIMITS.swings and rises > LIMITS.rise * run.prior:
         message = f"the validation loss goes up by {swing:.0%} of its level a step in the last half. "
         mend = "Halve the learning rate and let it fall (cosine), warm up, or use AdamW."
         return warned("oscillating", message + mend, swing=swing)
@@ -318,18 +275,18 @@ def too_short(run: Run) -> Finding | None:
     """The loss was still falling when the training ended, or it had few steps."""
     train, val = end(run.train), end(run.val)
     fall = min(falls(run.train), falls(run.val))
-    best_last = int(run.val.argmin()) >= 0.9 * (len(run.val) - 1)
+    best_last = int(run.val.argmin()) >= LIMITS.at_the_end * (len(run.val) - 1)
     steps = optimizer_steps(run)
-    if train < LIMITS.learned / 2 * run.prior or val > 2 * train:
+    if train < LIMITS.learned / 2 * run.prior or val > LIMITS.gap_open * train:
         return None
-    slow = run.gain < 0.3 and val < (1 + LIMITS.gap) * train and len(run.train) >= 8
-    if slow and float(np.mean(np.diff(run.train) < 0)) > 0.7:
+    slow = run.gain < LIMITS.little and val < (1 + LIMITS.gap) * train and len(run.train) >= LIMITS.enough_epochs
+    if slow and float(np.mean(np.diff(run.train) < 0)) > LIMITS.steady:
         message = f"the train loss fell from {run.train[0]:.4g} to {train:.4g} only, little by little. "
         return warned("lr_too_low", message + "Multiply the learning rate by 3 to 10.", first=run.train[0], last=train)
     if not run.whole:
         return None
     short = steps is not None and steps < LIMITS.few_steps
-    if best_last and (fall > 3 * LIMITS.falling or short or len(run.train) < 5):
+    if best_last and (fall > 3 * LIMITS.falling or short or len(run.train) < LIMITS.few_epochs):
         few = f" after {steps} steps" if steps else ""
         message = f"the validation loss was best at the end{few} ({val:.4g}), and the train loss is {train:.4g}. "
         return warned(

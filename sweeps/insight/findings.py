@@ -6,7 +6,7 @@ and `advise` makes a trial of a remedy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,3 +25,12 @@ class Finding:
     """What was seen, in numbers, and what to do, in a sentence or three."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """The numbers, as JSON has them."""
+
+
+MOST_NAMES = 4
+
+
+def listed(names: Sequence[Any]) -> str:
+    """The first few of what a finding names."""
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return f"{', '.join(map(str, names[:MOST_NAMES]))}{more}"

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from sweeps.errors import UsageError
@@ -115,24 +114,29 @@ def of_table(table: pa.Table) -> list[Run]:
             known = ", ".join(table.column_names) or "none"
             mend = "Give a row an epoch of each trial."
             raise UsageError(f"curves: there is no column {name!r} (columns: {known}). {mend}")
-    trials = [str(value) for value in table["trial"].to_pylist()]
     epochs = numbers(table["epoch"])
+    if not len(epochs) and len(table):
+        raise UsageError(f"curves: the column 'epoch' is {table['epoch'].type}. Give numbers, from 1.")
+    rows_of: dict[str, list[int]] = {}
+    for row, trial in enumerate(table["trial"].to_pylist()):
+        if np.isfinite(epochs[row]):
+            rows_of.setdefault(str(trial), []).append(row)
     named = [name for name in table.column_names if "/" in name and not name.startswith(CONFIG)]
     metrics = {name: values for name in named if len(values := numbers(table[name]))}
     given = [name for name in table.column_names if name.startswith(CONFIG)]
     configs = {name.removeprefix(CONFIG): table[name].to_pylist() for name in given}
     found = []
-    for trial in dict.fromkeys(trials):
-        own = [row for row, name in enumerate(trials) if name == trial and np.isfinite(epochs[row])]
-        rows = np.array(own, np.int64)[epochs[own].argsort(kind="stable")]
-        if len(rows):
-            config = {name: values[rows[-1]] for name, values in configs.items() if values[rows[-1]] is not None}
-            found.append(Run(trial, epochs[rows], {name: values[rows] for name, values in metrics.items()}, config))
+    for trial, own in rows_of.items():
+        rows = np.array(own)[epochs[own].argsort(kind="stable")]
+        config = {name: values[rows[-1]] for name, values in configs.items() if values[rows[-1]] is not None}
+        found.append(Run(trial, epochs[rows], {name: values[rows] for name, values in metrics.items()}, config))
     return found
 
 
 def of_file(path: str) -> list[Run]:
     """The trainings of a table in a Parquet file. Raises UsageError for what is none."""
+    import pyarrow.parquet
+
     try:
         return of_table(pyarrow.parquet.read_table(path))
     except (pa.ArrowException, OSError) as error:
@@ -141,26 +145,20 @@ def of_file(path: str) -> list[Run]:
 
 def numbers(column: pa.ChunkedArray) -> Values:
     """A column as floats, NaN for null; empty for one of something else."""
-    try:
-        return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    if not any(of_kind(column.type) for of_kind in kinds):
         return np.empty(0)
+    return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
 
 
 def of_history(history: History) -> list[Run]:
     """The trainings of a sweep that have reported."""
     seen = {line["finding"]: line["evidence"] for line in history.findings if "evidence" in line}
     audit = seen.get("data", {}).get("audit", {})
-    if audit:
-        whole = {
-            split: {int(label): rows for label, rows in found.items()} for split, found in audit["classes"].items()
-        }
-        audit = {**audit, "classes": whole}
     expected = {"expected_loss": seen.get("initial_loss", {}).get("expected_loss")}
-    return [
-        replace(
-            run, config=history.trials[run.trial].config, probes=expected, audit=audit,
-            whole=history.trials[run.trial].whole or history.trials[run.trial].status in LIVE,
-        )
-        for run in of_table(history.table())
-    ]  # fmt: skip
+    found = []
+    for run in of_table(history.table()):
+        trial = history.trials[run.trial]
+        whole = trial.whole or trial.status in LIVE
+        found.append(replace(run, config=trial.config, probes=expected, audit=audit, whole=whole))
+    return found

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.insight.findings import Finding, Severity
+from sweeps.insight.findings import Finding, Severity, listed
 
 LOSS_HIGH = 3.0
 """An untrained network may be so many times worse than one that prefers nothing; initial weights spread that far."""
@@ -23,7 +23,6 @@ RANDOM = 1e-3
 """Outputs in eval mode that differ by more of their spread are drawn; rounding is far below."""
 EQUAL_SHARE = 0.5
 """Of the layers: a last one that begins at zero is usual."""
-MOST_NAMES = 4
 
 
 def judge(probes: Mapping[str, Any]) -> list[Finding]:
@@ -114,9 +113,3 @@ def cost(probes: Mapping[str, Any]) -> Finding:
     memory = f"memory peaked at {peak / 2**20:,.0f} of {device / 2**20:,.0f} MiB"
     evidence = {"peak_bytes": peak, "device_bytes": device}
     return Finding("cost", "info", f"an epoch over all rows takes {seconds:.3g} s; {memory}.", evidence)
-
-
-def listed(names: list[str]) -> str:
-    """The first few names."""
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{', '.join(names[:MOST_NAMES])}{more}"

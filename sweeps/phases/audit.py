@@ -9,9 +9,7 @@ from __future__ import annotations
 from sweeps.engine import Engine
 from sweeps.insight.audit import judge
 from sweeps.insight.findings import Finding
-from sweeps.phases.opening import open_phase
-from sweeps.phases.refusing import journal, refuse
-from sweeps.slots import Order
+from sweeps.phases.checks import ask, tell
 from sweeps.spec import Audit, phase_name
 from sweeps.tuning import close_phase
 
@@ -20,17 +18,8 @@ NOT_OURS = Finding("not_audited", "info", "a loop of its own reads its data itse
 
 def run(engine: Engine, phase: Audit) -> None:
     """Look through the data, once a sweep. Raises SweepFailed for a finding that blocks and is not waived."""
-    name = phase_name(phase)
-    known = engine.record.history.phases.get(name)
-    if known and known.status == "FINISHED":
+    answer = ask(engine, phase, "audit")
+    if answer is None:
         return
-    open_phase(engine, name, phase.kind, engine.spec.space, 0)
-    fidelity = {"epochs": 1, "data_fraction": 1.0, "seed": engine.spec.seed}
-    answer = engine.call("audit", Order(name, 1, engine.baseline, fidelity))
-    if answer["failure"]:
-        refuse(engine, name, answer)
-    findings = judge(answer["audit"]) if answer["audit"] else [NOT_OURS]
-    blocking = journal(engine, name, findings, phase.waive)
-    if blocking:
-        refuse(engine, name, answer, blocking, f"kind: {phase.kind}, waive")
-    close_phase(engine, name, "FINISHED", "all checks", answer["seconds"])
+    tell(engine, phase, "waive", judge(answer["audit"]) if answer["audit"] else [NOT_OURS], answer["seconds"])
+    close_phase(engine, phase_name(phase), "FINISHED", "all checks", answer["seconds"])

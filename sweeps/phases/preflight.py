@@ -12,8 +12,7 @@ from typing import Any
 from sweeps.engine import Engine
 from sweeps.insight.findings import Finding, Severity
 from sweeps.insight.soundness import judge
-from sweeps.phases.opening import open_phase
-from sweeps.phases.refusing import journal, refuse
+from sweeps.phases.checks import ask, fidelity, tell
 from sweeps.slots import Order
 from sweeps.space import Choice
 from sweeps.spec import Preflight, phase_name
@@ -22,27 +21,19 @@ from sweeps.tuning import close_phase
 
 def run(engine: Engine, phase: Preflight) -> None:
     """Run the checks that no earlier driver has passed. Raises SweepFailed when one fails that is not skipped."""
-    name = phase_name(phase)
-    known = engine.record.history.phases.get(name)
-    if known and known.status == "FINISHED":
+    answer = ask(engine, phase, "probe")
+    if answer is None:
         return
-    open_phase(engine, name, phase.kind, engine.spec.space, 0)
-    fidelity = {"epochs": 1, "data_fraction": 1.0, "seed": engine.spec.seed}
-    answer = engine.call("probe", Order(name, 1, engine.baseline, fidelity))
-    if answer["failure"]:
-        refuse(engine, name, answer)
-    findings = judge(answer["probes"]) if answer["probes"] else [NOT_OURS]
-    blocking = journal(engine, name, findings, phase.skip)
-    if blocking:
-        refuse(engine, name, answer, blocking, f"kind: {phase.kind}, skip")
-    seconds = answer["seconds"] + (test_rates(engine, name, fidelity) if answer["probes"] else 0.0)
+    name, probes = phase_name(phase), answer["probes"]
+    tell(engine, phase, "skip", judge(probes) if probes else [NOT_OURS], answer["seconds"])
+    seconds = answer["seconds"] + (test_rates(engine, name) if probes else 0.0)
     close_phase(engine, name, "FINISHED", "all checks", seconds)
-    if answer["probes"]:
-        engine.share(answer["probes"]["peak_bytes"], answer["probes"]["device_bytes"])
-        engine.foretell(answer["probes"]["seconds_per_epoch"], f"measured by {name} on the baseline")
+    if probes:
+        engine.share(probes["peak_bytes"], probes["device_bytes"])
+        engine.foretell(probes["seconds_per_epoch"], f"measured by {name} on the baseline")
 
 
-def test_rates(engine: Engine, name: str, fidelity: dict[str, Any]) -> float:
+def test_rates(engine: Engine, name: str) -> float:
     """Test the range of the learning rate for each optimizer that the sweep may use; the seconds that it took.
 
     What it finds is written as findings, by which the first search cuts its range (`phases.opening.cut`).
@@ -54,7 +45,7 @@ def test_rates(engine: Engine, name: str, fidelity: dict[str, Any]) -> float:
     optimizers = domain.choice if isinstance(domain, Choice) else (engine.baseline.get("optimizer"),)
     for optimizer in optimizers:
         config = engine.baseline if optimizer is None else {**engine.baseline, "optimizer": optimizer}
-        answer = engine.call("lr_range", Order(f"{name}-lr", 1, config, fidelity))
+        answer = engine.call("lr_range", Order(f"{name}-lr", 1, config, fidelity(engine)))
         seconds += float(answer.get("seconds", 0.0))
         if answer["failure"]:
             evidence = {"optimizer": optimizer, "low": None}

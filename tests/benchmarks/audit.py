@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import report
-from trainables.audit import audit_splits, flat, standardised, suspected_labels
+from trainables.audit import audit_splits, standardised, suspected_labels
 from trainables.contract import Fidelity
 from trainables.examples.digits import Digits
 from trainables.examples.docstrings import Docstrings
@@ -42,9 +42,9 @@ def label_errors(share: float, seed: int) -> dict[str, tuple[float, float]]:
     wrong = draw.random(len(y)) < share
     given = np.where(wrong, (y + draw.integers(1, 10, len(y))) % 10, y)
     planted = set(np.flatnonzero(wrong).tolist())
-    ours = suspected_labels(x, given).rows
+    ours = suspected_labels(standardised(x), given).rows
     theirs = find_label_issues(
-        given, out_of_sample(standardised(flat(x)), given), return_indices_ranked_by="self_confidence", n_jobs=1
+        given, out_of_sample(standardised(x), given), return_indices_ranked_by="self_confidence", n_jobs=1
     )
     return {"ours": scored(set(ours.tolist()), planted), "cleanlab": scored(set(map(int, theirs)), planted)}
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from sweeps.insight.audit import judge
-from trainables.audit import EXAMPLES, audit, audit_splits, suspected_labels
+from trainables.audit import EXAMPLES, audit, audit_splits, standardised, suspected_labels
 from trainables.contract import Data, Fidelity
 from trainables.data.images import image_folder
 from trainables.data.similar import near_pairs, near_texts
@@ -158,7 +158,7 @@ def test_wrong_labels_are_suspected_as_cleanlab_does_or_better(share):
     draw = np.random.default_rng(7)
     wrong = draw.random(len(y)) < share
     given = np.where(wrong, (y + draw.integers(1, 10, len(y))) % 10, y)
-    found = suspected_labels(x, given)
+    found = suspected_labels(standardised(x), given)
     planted = set(np.flatnonzero(wrong).tolist())
     ours = set(found.rows.tolist())
     assert len(ours & planted) >= 0.8 * len(planted)

@@ -113,11 +113,6 @@ def test_what_a_config_holds_back_is_named():
     assert found(decayed)[0] == found(dropped)[0] == "underfit"
 
 
-def test_a_config_that_freezes_layers_freezes_them_on_purpose():
-    frozen = SYMPTOMS["frozen_layers"]
-    assert found(replace(frozen, config={**frozen.config, "freeze_depth": 2})) == []
-
-
 def test_who_was_stopped_was_not_given_the_time():
     assert found(replace(SYMPTOMS["too_few_epochs"], whole=False)) == []
     assert found(replace(SYMPTOMS["underfit"], whole=False)) == []
@@ -175,6 +170,7 @@ def test_a_table_of_curves_in_any_order_is_read():
     [
         ({"epoch": [1], "train/loss": [1.0]}, "no column 'trial'"),
         ({"trial": ["a"], "train/loss": [1.0]}, "no column 'epoch'"),
+        ({"trial": ["a"], "epoch": ["first"], "train/loss": [1.0]}, "'epoch' is string"),
     ],
 )
 def test_a_table_without_trial_or_epoch_is_refused(columns, message):

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from sweeps.examples.own_module import TumourNet
-from sweeps.insight.soundness import judge
-from sweeps.phases.refusing import refusal
+from sweeps.insight.soundness import judge, soundness
+from sweeps.phases.checks import refusal
 from trainables.contract import Data, Fidelity
 from trainables.examples.digits import Digits
-from trainables.probes import probe
+from trainables.probes import first_look, probe
 from unit.trainable_helpers import Blobs, Line, Pairs
 
 FIDELITY = Fidelity(epochs=1, data_fraction=1.0, seed=0)
@@ -179,3 +179,51 @@ def test_the_probes_leave_regularisation_out_and_the_config_alone():
     assert {(c["dropout"], c["sgd.weight_decay"]) for c in seen[1:-1]} == {(0.0, 0.0)}
     assert seen[0] == seen[-1] == config, "soundness and cost are the config's own"
     assert config["dropout"] == 0.4
+
+
+class Accumulates(Blobs):
+    """Each gradient has those before it in it."""
+
+    def model(self, config, data):
+        net, sums = super().model(config, data), {}
+        for parameter in net.parameters():
+
+            def add(parameter):
+                sums[parameter] = sums.get(parameter, 0) + parameter.grad.clone()
+                parameter.grad.copy_(sums[parameter])
+
+            parameter.register_post_accumulate_grad_hook(add)
+        return net
+
+
+def frozen(net):
+    net[0].requires_grad_(False)
+    return net
+
+
+def never_in_eval(net):
+    net.eval = net.train
+    return net
+
+
+def alike(net):
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.1)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("trainable", "config", "found"),
+    [
+        (Blobs(), {"dropout": 0.5}, []),
+        (Blobs(), {"freeze_depth": 1}, []),
+        (Accumulates(), {}, ["gradients_accumulate"]),
+        (Spoilt(model=frozen), {}, ["frozen_layers"]),
+        (Spoilt(model=lambda net: never_in_eval(nn.Sequential(net, nn.Dropout(0.5)))), {}, ["random_in_eval"]),
+        (Spoilt(model=alike), {}, ["equal_weights"]),
+    ],
+    ids=["healthy", "frozen by its config", "gradients add up", "frozen", "eval forgotten", "all alike"],
+)
+def test_what_a_network_shows_of_itself(trainable, config, found):
+    shown = asdict(first_look(trainable, {"batch_size": 16, **config}, FIDELITY).soundness)
+    assert [one.finding for one in soundness(shown) if one.severity != "info"] == found
