@@ -16,7 +16,7 @@ from sweeps.errors import PlanError
 from sweeps.history import Record
 from sweeps.insight.memory import within
 from sweeps.journal import now
-from sweeps.plan import Node, fitting, make_plan, needs, render, slots_on
+from sweeps.plan import Node, fitting, make_plan, needs, render, seconds_per_epoch, slots_on
 from sweeps.retention import Keeper
 from sweeps.slots import Order, first_line
 from sweeps.space import Config, Space
@@ -27,6 +27,8 @@ LOOK_S = 2.0
 """Between two looks at the cluster's nodes and at what `sweeps stop` asks."""
 REMOTE_LOOK_S = 10.0
 """The same where a look is a call to an object store."""
+FIRST_TRIALS = 4
+"""After so many ended trials the plan is made again with the time they took."""
 CALLS = 3
 """So many slots may be lost over one command."""
 
@@ -141,3 +143,15 @@ class Engine:
         if limit is not None and self.record.history.gpu_hours >= limit:
             return f"the budget of {limit:g} GPU-hours is spent"
         return ""
+
+
+def replan(engine: Engine) -> None:
+    """After the first trials, make the plan again with the time they took, once."""
+    history = engine.record.history
+    if len(history.trials) > FIRST_TRIALS + engine.slots:  # long past: a look at each would cost more with every trial
+        return
+    if sum(trial.status != "RUNNING" for trial in history.trials.values()) != FIRST_TRIALS:
+        return
+    measured = seconds_per_epoch(history)
+    if measured is not None:
+        engine.foretell(measured, f"measured on the first {FIRST_TRIALS} trials")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from sweeps import halting
 from sweeps.engine import Engine
 from sweeps.errors import StorageError, SweepFailed, SweepsError
 from sweeps.history import LIVE, TrialHistory
@@ -25,8 +25,6 @@ from sweeps.slots import ASIDE, Order, non_finite
 
 ATTEMPTS = 2
 """A trial that raises is tried this often before it is FAILED."""
-ALIKE = 3
-"""So many first trials that fail alike halt the sweep."""
 NO_CHECKPOINT = (
     "{}: {} has no checkpoint after epoch {}, so no member can take over from another. Its loop never called "
     "session.checkpoint_with."
@@ -126,7 +124,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             self.record.write("report", trial=order.trial, attempt=order.attempt, slot=told["slot"], **report)
             self.engine.keeper.reported(history)
             if failure is None and self.engine.spec.metric not in report["metrics"]:
-                self.problem = unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
+                self.problem = halting.unknown_metric(self.engine.spec.metric, order.trial, list(report["metrics"]))
         exploits = len(history.exploits)
         if order.trial in self.untold:
             self.untold.remove(order.trial)
@@ -222,8 +220,7 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             whole=status == "FINISHED" and bool(last and last["done"]),
         )  # fmt: skip
         self.engine.keeper.ended(self.record.history.trials[order.trial])
-        if status == "FAILED":
-            self._halt_if_alike()
+        self._halt_if_in_vain(status)
         self.engine.trial_ended()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -350,24 +347,20 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
             log=f"logs/{order.trial}.log",
         )  # fmt: skip
 
-    def _halt_if_alike(self) -> None:
-        """Halt when the sweep's first trials all failed with the same exception."""
-        first = list(self.record.history.trials.values())[:ALIKE]
-        if len(first) == ALIKE and all(trial.status == "FAILED" for trial in first):
-            kinds = {re.sub(r"[-+]?[\d.]*\d(e[-+]?\d+)?", "#", trial.reason) for trial in first}
-            if len(kinds) == 1:
-                alike = f"the first {ALIKE} trials all failed alike: {first[0].reason}."
-                self.problem = SweepFailed(alike + self.last_failure())
+    def _halt_if_in_vain(self, status: str) -> None:
+        """Halt when the sweep's first trials all failed alike, or most of a search's first ones gave no value: that
+        once, so that a person may go on all the same."""
+        history, searches = self.record.history, self.record.history.phases[self.phase].searches
+        if status == "FAILED" and (why := halting.alike(list(history.trials.values()))):
+            self.problem = SweepFailed(why + self.last_failure())
+        elif searches and not self.population and (why := halting.nothing_works(history.of_phase(self.phase))):
+            message = f"{self.phase}: {why}. Narrow the space to what can work; did preflight's warnings say why?"
+            self.record.write("finding", finding="nothing_works", severity="block", message=message)
+            self.problem = SweepFailed(f"{message} `sweeps resume` goes on all the same.")
 
     def last_failure(self) -> str:
         """The newest failure's place in the user's code and its log, for an error message."""
-        failures = [f for trial in self.record.history.trials.values() for f in trial.failures]
-        if not failures:
-            return ""
-        newest = max(failures, key=lambda f: f["at"])
-        place = newest["traceback"].rstrip()
-        log = self.engine.folder / newest["log"]
-        return f"\n{place}\n{newest['error']}: {newest['message']}\n  Its prints are in {log}"
+        return halting.last_failure(self.record.history, self.engine.folder)
 
 
 def own(trial: TrialHistory) -> tuple[dict[str, Any], str] | None:
@@ -387,14 +380,3 @@ def failed(trial: TrialHistory) -> dict[str, str] | None:
         return {"kind": final[-1]["failure_kind"], "error": final[-1]["error"], "message": final[-1]["message"]}
     last = trial.epochs[-1] if trial.epochs else None
     return non_finite(last.epoch, last.metrics) if last and last.attempt == trial.attempt else None
-
-
-def unknown_metric(metric: str, trial: str, reported: list[str]) -> SweepFailed:
-    """The error for a metric that the trainable does not report."""
-    import difflib
-
-    reported = [name for name in reported if not name.startswith("system/")]  # nobody tunes for these
-    near = difflib.get_close_matches(metric, reported, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Use one of them, or report {metric}."
-    reports = f"{trial} does not report {metric!r} after each epoch; it reports {', '.join(sorted(reported))}"
-    return SweepFailed(f"metric: {reports}. {hint}")

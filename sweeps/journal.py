@@ -15,6 +15,9 @@ seconds, and is never changed once written. Kinds and what they carry besides:
                rung, value, decision, ahead_of, others besides, where a decision was the reason
     failure    trial, attempt, failure_kind, error, message, traceback, seconds, log       an attempt did not end well
     finding    finding, severity, message, evidence                         something a person should know
+    advice     phase, trial, of, finding, changes, message                  a trial tests advice for another one
+    advice     the same, outcome                                            what came of it
+    advice     (phase, before, after), finding, message                     a later phase has other epochs
     test       phase, arms                                                  the test split is about to be read
     verdict    phase, verdict, winner, arms, comparison, test, test_reads   what the confirm phase showed
     end        trial, status, reason, seconds, whole                        a trial ended

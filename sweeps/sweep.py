@@ -20,7 +20,7 @@ import ray
 from cluster.local import connect, in_job
 from sweeps import requests, tracking, warm_start
 from sweeps.best import Best
-from sweeps.engine import Engine
+from sweeps.engine import Engine, replan
 from sweeps.errors import StorageError, SweepFailed, SweepsError, UsageError
 from sweeps.foresight import MEASURE_S, foresee
 from sweeps.history import History, Record, TrialHistory
@@ -29,6 +29,7 @@ from sweeps.insight.curves import best_trial
 from sweeps.insight.diagnose import as_table, diagnose
 from sweeps.insight.lineage import schedule
 from sweeps.insight.runs import of_history
+from sweeps.insight.search import with_lengths
 from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
 from sweeps.phases import audit, confirm, evolve, explore, grid, preflight, refine, replay
@@ -39,7 +40,6 @@ from sweeps.plan import (
     make_plan,
     needs,
     render,
-    seconds_per_epoch,
     sized,
     slots_on,
 )
@@ -67,8 +67,6 @@ RUN: Mapping[str, Any] = {
     "confirm": confirm.run,
     "replay": replay.run,
 }
-FIRST_TRIALS = 4
-"""After so many ended trials the plan is made again with the time they took."""
 DRAIN_S, STALLED_S = 120.0, 20.0
 """How long the end of a sweep waits for MLflow to catch up, and for one that takes nothing: the writer goes on by
 itself."""
@@ -296,7 +294,7 @@ class Sweep:
                 keeper.clean()
                 requests.taken(folder)  # what was asked of an earlier driver
                 engine = Engine(
-                    spec,
+                    with_lengths(spec, record.history.lengths),
                     baseline,
                     folder,
                     record,
@@ -330,7 +328,8 @@ class Sweep:
             with Live(record.history, out, record.lock) as live:
                 engine.trial_ended = partial(replan, engine)
                 engine.note = live.note
-                for phase in spec.phases:
+                for number in range(len(spec.phases)):
+                    phase = engine.spec.phases[number]  # which advice may have given other epochs
                     RUN[phase.kind](engine, phase)
                     if engine.spent():
                         break
@@ -375,18 +374,6 @@ def say(out: TextIO, text: str) -> None:
     """Print; a sweep goes on without its terminal, as the live view does."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=out, flush=True)
-
-
-def replan(engine: Engine) -> None:
-    """After the first trials, make the plan again with the time they took, once."""
-    history = engine.record.history
-    if len(history.trials) > FIRST_TRIALS + engine.slots:  # long past: a look at each would cost more with every trial
-        return
-    if sum(trial.status != "RUNNING" for trial in history.trials.values()) != FIRST_TRIALS:
-        return
-    measured = seconds_per_epoch(history)
-    if measured is not None:
-        engine.foretell(measured, f"measured on the first {FIRST_TRIALS} trials")
 
 
 def split(history: History, slots: int) -> dict[str, float]:

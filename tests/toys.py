@@ -312,3 +312,11 @@ def greedy(config: dict[str, Any], session: Session) -> Iterator[Report]:
     if config["batch_size"] >= (32 if config["width"] == 1 else 16):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     yield Report(1, {"val/loss": config["lr"]})
+
+
+def overfitting(config: dict[str, Any], session: Session) -> Iterator[Report]:
+    """A trial that overfits, the less the more dropout it has; without weight decay it is worse throughout."""
+    for epoch in range(1, session.fidelity.epochs + 1):
+        rises = 0.05 * max(0, epoch - 3) * (1 - config["dropout"])
+        level = 0.3 + (0.0 if config["weight_decay"] else 0.1)
+        yield Report(epoch, {"train/loss": 2.0 * 0.7**epoch, "val/loss": level + 2.0 * 0.4**epoch + rises})

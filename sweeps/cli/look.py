@@ -53,17 +53,22 @@ def diagnose(sweep: str | None, trial: str | None, curves: str | None) -> None:
     from sweeps.insight.diagnose import as_text
     from sweeps.insight.diagnose import diagnose as ask
     from sweeps.insight.runs import of_file, of_history
+    from sweeps.report.diagnosis import advice
     from sweeps.storage import find_sweep
 
     if (sweep is None) == (curves is None):
         raise UsageError("diagnose takes a sweep, or --curves with a table. Give one of them.")
-    runs = of_file(curves) if curves is not None else of_history(History.open(find_sweep(str(sweep))))
+    history = None if curves is not None else History.open(find_sweep(str(sweep)))
+    runs = of_file(str(curves)) if history is None else of_history(history)
     if trial is not None:
         known = [run.trial for run in runs]
         runs = [run for run in runs if run.trial == trial]
         if not runs:
             raise UsageError(f"no trial {trial!r} has reported. Known: {', '.join(known[:8]) or 'none'} ...")
     click.echo(as_text([ask(run) for run in runs], whole=trial is not None or len(runs) == 1))
+    if history is not None and trial is None:
+        for line in [found["message"] for found in history.findings if "phase" in found] + advice(history):
+            click.echo(line)
 
 
 @click.command()

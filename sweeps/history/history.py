@@ -73,6 +73,10 @@ class History:
     trials: dict[str, TrialHistory] = field(default_factory=dict)
     decisions: list[Line] = field(default_factory=list)
     findings: list[Line] = field(default_factory=list)
+    advice: dict[str, Line] = field(default_factory=dict)
+    """By trial that tests it. Its line comes before the trial's own, whose driver may not have lived to write that."""
+    lengths: list[Line] = field(default_factory=list)
+    """Advice on the epochs of later phases."""
     tests: list[Line] = field(default_factory=list)
     """One for each time that the test split was read."""
     verdict: Line | None = None
@@ -172,6 +176,10 @@ class History:
             self.findings.append(line)
             if line["finding"] == "no_verdict":
                 self.phases[line["phase"]].judged = True
+        elif kind == "advice" and "trial" in line:
+            self.advice[line["trial"]] = line
+        elif kind == "advice":
+            self.lengths.append(line)
         elif kind == "test":
             self.tests.append(line)
         elif kind == "verdict":
@@ -215,8 +223,12 @@ class History:
     @property
     def measured(self) -> dict[str, Any]:
         """What preflight measured of a trial's memory: `peak_bytes`, `device_bytes`; empty before."""
-        found = [line["evidence"] for line in self.findings if line["finding"] == "cost"]
-        return dict(found[-1]) if found else {}
+        return self.evidence_of("cost")
+
+    def evidence_of(self, finding: str) -> dict[str, Any]:
+        """The evidence of the newest finding of that name; empty where there is none."""
+        found = (line for line in reversed(self.findings) if line["finding"] == finding)
+        return dict(next(found, {}).get("evidence") or {})
 
     @property
     def gpu_hours(self) -> float:

@@ -6,7 +6,7 @@ Place in the flow: a sweep's journal, or a table of anyone's curves, becomes one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweeps.errors import UsageError
-from sweeps.history import LIVE, History
+from sweeps.history import LIVE, History, TrialHistory
 
 Values = NDArray[np.float64]
 CONFIG = "config/"
@@ -153,12 +153,15 @@ def numbers(column: pa.ChunkedArray) -> Values:
 
 def of_history(history: History) -> list[Run]:
     """The trainings of a sweep that have reported."""
-    seen = {line["finding"]: line["evidence"] for line in history.findings if "evidence" in line}
-    audit = seen.get("data", {}).get("audit", {})
-    expected = {"expected_loss": seen.get("initial_loss", {}).get("expected_loss")}
-    found = []
-    for run in of_table(history.table()):
-        trial = history.trials[run.trial]
-        whole = trial.whole or trial.status in LIVE
-        found.append(replace(run, config=trial.config, probes=expected, audit=audit, whole=whole))
-    return found
+    return [of_trial(history, trial) for trial in history.trials.values() if trial.epochs]
+
+
+def of_trial(history: History, trial: TrialHistory) -> Run:
+    """The training of a trial, with what audit and preflight saw of its data and of the baseline's network."""
+    names = sorted({name for epoch in trial.epochs for name in epoch.metrics})
+    curves = {name: np.array([epoch.metrics.get(name, np.nan) for epoch in trial.epochs]) for name in names}
+    return Run(
+        trial.trial, np.array([epoch.epoch for epoch in trial.epochs], np.float64), curves, trial.config,
+        probes={"expected_loss": history.evidence_of("initial_loss").get("expected_loss")},
+        audit=history.evidence_of("data").get("audit", {}), whole=trial.whole or trial.status in LIVE,
+    )  # fmt: skip

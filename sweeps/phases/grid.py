@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sweeps.engine import Engine
+from sweeps.phases import advice
 from sweeps.phases.opening import fidelity, open_phase
 from sweeps.search import Proposal, listed
 from sweeps.spec import Grid, phase_name
@@ -19,3 +20,4 @@ def run(engine: Engine, phase: Grid) -> None:
         engine, name, count=len(proposals), propose=listed(proposals), fidelity=fidelity(phase),
         min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor, unstopped_share=phase.unstopped_share,
     )  # fmt: skip
+    advice.close(engine, phase)

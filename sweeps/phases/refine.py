@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 from sweeps.engine import Engine
 from sweeps.history import History, Mode, TrialHistory
 from sweeps.insight.curves import furthest, last_search, rank
+from sweeps.phases import advice
 from sweeps.phases.opening import fidelity, open_phase
-from sweeps.plan import old_space_trials
+from sweeps.plan import roles
 from sweeps.search import Proposal, sobol, tpe
 from sweeps.space import Config, narrow
 from sweeps.spec import Refine, phase_name
@@ -27,17 +26,20 @@ def run(engine: Engine, phase: Refine) -> None:
     space = open_phase(engine, name, phase.kind, narrowed, phase.trials, changes, ranking)
     seed = spec.seed + 1 + list(history.phases).index(name)  # not the points that explore had
     old, new = sobol(wide, seed), tpe(space, lambda: furthest_first(history, spec.metric, spec.mode), seed)
-    from_old = set(itertools.islice(itertools.count(phase.trials - 1, -1), old_space_trials(phase)))
+    role = roles(spec, phase)
 
     def propose(number: int) -> Proposal:
-        if number in from_old:  # last, when TPE has had its say on most
+        if role[number] == "old_space":  # late, when TPE has had its say on most
             return Proposal("old_space", engine.within_memory(old(number), wide), spec.seed)
+        if tested := advice.propose(engine, name, role[number], number):
+            return tested
         return Proposal("tpe", engine.within_memory(new(number), space), spec.seed)
 
     run_phase(
         engine, name, count=phase.trials, propose=propose, fidelity=fidelity(phase),
         min_epochs=phase.min_epochs, reduction_factor=phase.reduction_factor, unstopped_share=phase.unstopped_share,
     )  # fmt: skip
+    advice.close(engine, phase)
 
 
 def furthest_first(history: History, metric: str, mode: Mode) -> list[Config]:

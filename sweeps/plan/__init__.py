@@ -19,7 +19,6 @@ from sweeps.plan.costs import (
     evolve_shares,
     expected_epochs,
     make_plan,
-    old_space_trials,
     render,
     rounded_up,
     seconds_per_epoch,
@@ -27,10 +26,12 @@ from sweeps.plan.costs import (
     trials_of,
 )
 from sweeps.plan.room import Node, amount, fitting, needs, slots_on, taken
+from sweeps.plan.shares import ZERO_ARMS, roles
 
 __all__ = [
     "FIXED",
     "UNKNOWN",
+    "ZERO_ARMS",
     "Node",
     "PhasePlan",
     "Plan",
@@ -46,8 +47,8 @@ __all__ = [
     "fitting",
     "make_plan",
     "needs",
-    "old_space_trials",
     "render",
+    "roles",
     "rounded_up",
     "seconds_per_epoch",
     "sized",

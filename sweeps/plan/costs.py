@@ -11,6 +11,7 @@ from typing import Any
 from sweeps.errors import JournalError, PlanError, SpecError
 from sweeps.history import History
 from sweeps.journal import read_header
+from sweeps.plan.shares import search_shares
 from sweeps.space import Config, Constant, Space
 from sweeps.spec import (
     Audit,
@@ -168,11 +169,8 @@ def trials_of(spec: SweepSpec, phase: SearchPhase | Confirm | Replay) -> tuple[i
     """How many trials a phase has, and how many of each role."""
     if isinstance(phase, Replay):
         return phase.seeds, {"seeds": phase.seeds}
-    if isinstance(phase, Explore):
-        return phase.trials, {"baseline": 1, "sobol": phase.trials - 1}
-    if isinstance(phase, Refine):
-        old = old_space_trials(phase)
-        return phase.trials, {"tpe": phase.trials - old, "old_space": old}
+    if isinstance(phase, Explore | Refine):
+        return phase.trials, search_shares(spec, phase)
     if isinstance(phase, Grid):
         count = len(spec.space.grid(phase.points))
         return count, {"grid": count}
@@ -190,11 +188,6 @@ def evolve_shares(spec: SweepSpec, phase: Evolve) -> dict[str, int]:
     before = spec.phases[: spec.phases.index(phase)]
     best = phase.population // 2 if any(isinstance(found, SearchPhase) for found in before) else 0
     return {"baseline": 1, "best": best, "sobol": phase.population - 1 - best}
-
-
-def old_space_trials(phase: Refine) -> int:
-    """How many of a refine phase's trials are drawn from the space as it was before."""
-    return math.floor(phase.trials * phase.old_space_share + 1e-9)
 
 
 def confirm_epochs(spec: SweepSpec, phase: Confirm) -> int:

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sweeps.errors import StorageError
 from sweeps.history import History
-from sweeps.report import figures, tables, words
+from sweeps.report import diagnosis, figures, tables, words
 from sweeps.report.outcome import cost, outcome
 from sweeps.storage import Folder, RemotePath, at_hand, first_words
 
@@ -96,6 +96,8 @@ def context(history: History, pictures: list[Path]) -> dict[str, Any]:
         "trials": tables.trials(history),
         "failures": tables.failures(history),
         "findings": history.findings,
+        "advice": diagnosis.advice(history),
+        "suffered": diagnosis.suffered(history),
         "provenance": tables.provenance(history),
         "spec": tables.spec_text(history),
     }

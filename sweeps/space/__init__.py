@@ -1,13 +1,14 @@
 """What may be tried: domains, conditions, the playbook's ranges; decode, encode, narrow, mutate."""
 
-from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo
+from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo, Range
 from sweeps.space.mutate import mutate
-from sweeps.space.narrow import Change, narrow
+from sweeps.space.narrow import WIDEN, Change, Side, edge_of, narrow
 from sweeps.space.playbook import PLAYBOOK
 from sweeps.space.space import Config, Configs, Space
 
 __all__ = [
     "PLAYBOOK",
+    "WIDEN",
     "Change",
     "Choice",
     "Config",
@@ -17,7 +18,10 @@ __all__ = [
     "Float",
     "Int",
     "PowersOfTwo",
+    "Range",
+    "Side",
     "Space",
+    "edge_of",
     "mutate",
     "narrow",
 ]

@@ -30,6 +30,7 @@ CHANCE = 0.1
 """A value of a choice goes when at most this probable to miss the best by luck (hypergeometric)."""
 
 
+Side = Literal["low", "high"]
 Action = Literal["narrowed", "widened", "kept"]
 
 
@@ -103,6 +104,21 @@ def narrow_choice(domain: Choice, tried: Sequence[Any], top: Sequence[Any]) -> t
     return domain.model_copy(update={"choice": left}), "narrowed", why
 
 
+def edge_of(domain: Range, values: Sequence[Any]) -> tuple[Side | None, int]:
+    """At which edge of a range good values lie, best first, and how many of the best five do; None: at none.
+
+    0 beside a range (`or_zero`) lies at none.
+    """
+    plain = domain.model_copy(update={"or_zero": False}) if isinstance(domain, Float) else domain
+    points = [u for u in (plain.encode(v) for v in values) if u is not None][:5]
+    first, last = plain.decode(0.0), plain.decode(1.0)  # of few values the outermost is the edge, however wide its bin
+    at_low = sum(u <= EDGE or plain.decode(u) == first for u in points)
+    at_high = sum(u >= 1 - EDGE or plain.decode(u) == last for u in points)
+    if at_low >= 2:
+        return "low", at_low
+    return ("high", at_high) if at_high >= 2 else (None, 0)
+
+
 def narrow_range(domain: Range, top: Sequence[Any]) -> tuple[Domain, Action, str]:
     """Cut or widen each side of a range by where the best values lie in it."""
     zeros = [v for v in top if v == 0] if isinstance(domain, Float) and domain.or_zero else []
@@ -115,10 +131,7 @@ def narrow_range(domain: Range, top: Sequence[Any]) -> tuple[Domain, Action, str
         return domain, "kept", "the best lie outside"
     low, high = min(points), max(points)
     seen = f"the best {len(values)} lie in {show(min(values))} … {show(max(values))}"
-    first, last = plain.decode(0.0), plain.decode(1.0)  # of few values the outermost is the edge, however wide its bin
-    at_low = sum(u <= EDGE or plain.decode(u) == first for u in points[:5])
-    at_high = sum(u >= 1 - EDGE or plain.decode(u) == last for u in points[:5])
-    widen: Literal["low", "high"] | None = "low" if at_low >= 2 else "high" if at_high >= 2 else None
+    widen, at_edge = edge_of(domain, values)
     start, end = max(low - MARGIN, 0.0), min(high + MARGIN, 1.0)
     if end - start < MIN_WIDTH:
         middle = min(max((start + end) / 2, MIN_WIDTH / 2), 1 - MIN_WIDTH / 2)
@@ -132,7 +145,7 @@ def narrow_range(domain: Range, top: Sequence[Any]) -> tuple[Domain, Action, str
             return (
                 widened,
                 "widened",
-                f"{seen}; {max(at_low, at_high)} of the best 5 at the {widen} edge: that side is widened",
+                f"{seen}; {at_edge} of the best 5 at the {widen} edge: that side is widened",
             )
     if narrowed == domain:
         return domain, "kept", f"{seen}: spread over {end - start:.0%} of the range"

@@ -39,7 +39,15 @@ class Halving(SearchPhase):
     in eight."""
 
 
-class Explore(Halving):
+class Advised(Halving):
+    """One that also tries what is advised for its good trials."""
+
+    advice_share: float = Field(default=0.125, ge=0, le=0.25)
+    """Share of the trials that test advice, the remedy of what a good trial suffers from: one in eight. None in a sweep
+    whose explore and refine phases have fewer than 32 trials."""
+
+
+class Explore(Advised):
     """Wide and cheap: the baseline, then points of a scrambled Sobol sequence over the whole space."""
 
     kind: Literal["explore"]
@@ -48,7 +56,7 @@ class Explore(Halving):
     data_fraction: float = Field(default=0.5, gt=0, le=1)
 
 
-class Refine(Halving):
+class Refine(Advised):
     """Narrow and longer: TPE over the space narrowed on the evidence so far."""
 
     kind: Literal["refine"]

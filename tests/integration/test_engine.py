@@ -17,6 +17,7 @@ from ray import cloudpickle
 
 from engine import run_toy, toy_spec
 from sweeps import PlanError, Sweep, SweepFailed, UsageError
+from sweeps.history import History
 from sweeps.journal import read
 from sweeps.report.summary import status
 from sweeps.slots import NoSlots, Order, Pool
@@ -462,3 +463,46 @@ def test_a_first_search_on_fewer_classes_is_judged_by_itself(tmp_path: Path) -> 
     assert errors["trial"] == history.verdict["best_trial"]
     assert {one["label"] for one in errors["evidence"]["classes"]} == {0, 1, 2, 3}, "confirmed on all"
     assert f"Where {errors['trial']} errs" in page
+
+
+def test_a_sweep_tries_what_is_advised_and_says_whether_it_helped(tmp_path: Path) -> None:
+    """Remedies for good trials as trials of their own, the arms without what regularises, and the report's words."""
+    space = {"dropout": {"float": [0.0, 0.6]}, "weight_decay": {"log": [1e-4, 1e-1]}}
+    search = {"epochs": 12, "reduction_factor": None}
+    phases = [{"kind": "explore", "trials": 20, **search}, {"kind": "refine", "trials": 12, **search}]
+    baseline = {"dropout": 0.1, "weight_decay": 1e-3}
+    sweep = run_toy(tmp_path, "toys:overfitting", space=space, baseline=baseline, phases=phases, checkpoint_every=None)
+    history = sweep.history
+    tested = [trial for trial in history.trials.values() if trial.role == "advice"]
+    assert tested, "some of the first good trials overfit"
+    for trial in tested:
+        line = history.advice[trial.trial]
+        of = history.trials[line["of"]]
+        assert line["finding"] == "overfit"
+        assert {**of.config, **{name: after for name, (_, after) in line["changes"].items()}} == trial.config
+        assert {name: before for name, (before, _) in line["changes"].items()}.items() <= of.config.items()
+        epoch = line["outcome"]["epoch"]
+        assert (epoch, line["outcome"]["helped"]) == (12, line["outcome"]["after"] < line["outcome"]["before"])
+    for parameter in ("dropout", "weight_decay"):
+        (arm,) = [trial for trial in history.of_phase("refine") if trial.role == f"{parameter}_zero"]
+        line = history.advice[arm.trial]
+        assert (arm.config[parameter], history.trials[line["of"]].config[parameter] > 0) == (0.0, True)
+        assert (line["finding"], line["outcome"]["helped"]) == ("regularisation", False)
+    page = (sweep.folder / "report.html").read_text()
+    assert "weight_decay" in page
+    assert "to compare: validation loss +" in page
+    assert "for overfit: validation loss" in page
+
+
+def test_a_search_in_which_nothing_works_halts_once(tmp_path: Path) -> None:
+    search = {"kind": "explore", "trials": 14, "epochs": 2, "reduction_factor": None}
+    spec = toy_spec(tmp_path, space={"value": VALUE, "behaviour": "nan"}, phases=[search])
+    halted = Sweep(spec)
+    with pytest.raises(SweepFailed, match=r"10 of the first 10 trials gave no value, 10 of them: .*`sweeps resume`"):
+        halted.run(out=io.StringIO())
+    ended = [trial for trial in halted.history.trials.values() if trial.ended is not None]
+    assert 10 <= len(ended) < 14
+    assert [f["severity"] for f in halted.history.findings if f["finding"] == "nothing_works"] == ["block"]
+    with pytest.raises(SweepFailed, match="no trial gave a result"):
+        Sweep.open(halted.folder).resume(out=io.StringIO())
+    assert len(History.open(halted.folder).trials) == 14

@@ -21,6 +21,7 @@ from sweeps.plan import (
     make_plan,
     needs,
     render,
+    roles,
     seconds_per_epoch,
     sized,
     slots_on,
@@ -53,12 +54,14 @@ def test_every_count_of_the_usual_phases():
     explore, refine, confirm = make_plan(spec, 10, footprint={"checkpoint_bytes": 1000}).phases
     assert vars(explore) == {
         "phase": "explore", "kind": "explore", "trials": 24, "epochs": 9, "data_fraction": 0.25, "classes": None,
-        "shares": {"baseline": 1, "sobol": 23}, "concurrency": 10, "most_epochs": 216, "expected_epochs": 56.0,
+        "shares": {"baseline": 1, "sobol": 20, "advice": 3}, "concurrency": 10, "most_epochs": 216,
+        "expected_epochs": 56.0,
         "checkpoints": 4, "checkpoint_bytes": 4000, "seconds": None,
     }  # fmt: skip
     assert vars(refine) == {
         "phase": "refine", "kind": "refine", "trials": 12, "epochs": 27, "data_fraction": 1.0, "classes": None,
-        "shares": {"tpe": 11, "old_space": 1}, "concurrency": 10, "most_epochs": 324, "expected_epochs": 324.0,
+        "shares": {"tpe": 10, "advice": 1, "old_space": 1}, "concurrency": 10, "most_epochs": 324,
+        "expected_epochs": 324.0,
         "checkpoints": 4, "checkpoint_bytes": 4000, "seconds": None,
     }  # fmt: skip
     assert vars(confirm) == {
@@ -95,12 +98,55 @@ def test_a_grid_has_every_combination():
     assert (planned(few)["grid"].checkpoints, planned(few)["grid"].concurrency) == (2, 2)
 
 
+def search(explore: int, refine: int, space=SPACE, **fields) -> tuple[list[str], list[str]]:
+    """The roles of the trials of both phases."""
+    phases = [{"kind": "explore", "trials": explore}, {"kind": "refine", "trials": refine, **fields}]
+    spec = spec_of(space=space, phases=phases)
+    return roles(spec, spec.phases[0]), roles(spec, spec.phases[1])
+
+
+REGULARISED = {**SPACE, "dropout": {"float": [0.0, 0.5]}, "adamw.weight_decay": None, "optimizer": ["adamw", "sgd"]}
+
+
+def test_advice_comes_when_there_is_something_to_advise_and_at_most_one_trial_in_eight():
+    explore, refine = search(24, 12)
+    assert [number for number, role in enumerate(explore) if role == "advice"] == [12, 17, 23]
+    assert [number for number, role in enumerate(refine) if role == "advice"] == [10]
+    assert explore[0] == "baseline"
+    assert set(explore[1:12]) == {"sobol"}
+    assert "advice" in search(20, 12)[0]
+    assert "advice" not in search(19, 12)[0] + search(19, 12)[1], "31 trials are too few"
+    most = search(64, 64, advice_share=0.25)
+    assert (most[0].count("advice"), most[1].count("advice")) == (8, 16)
+    assert search(64, 64, advice_share=0.0)[1].count("advice") == 0
+
+
+def test_the_arms_without_what_regularises_come_last_and_are_few():
+    explore, refine = search(24, 12, REGULARISED)
+    assert refine[-3:] == ["old_space", "dropout_zero", "weight_decay_zero"]
+    assert not {"dropout_zero", "weight_decay_zero"} & set(explore)
+    assert search(24, 11, REGULARISED)[1][-2:] == ["old_space", "dropout_zero"]
+    assert "dropout_zero" not in search(24, 5, REGULARISED)[1]
+    given = [role for role in explore + refine if role not in ("sobol", "tpe", "baseline")]
+    assert len(given) <= 0.25 * 36, "by default they stay within a quarter of the trials"
+    fixed = {**SPACE, "dropout": 0.3}
+    assert "dropout_zero" not in search(24, 12, fixed)[1], "a constant is a person's word"
+
+
+@pytest.mark.parametrize(("trials", "share"), [(1, 0.25), (2, 0.25), (7, 0.125), (33, 0.25)])
+def test_each_trial_of_a_phase_of_any_size_has_a_role(trials, share):
+    for explore, refine in ((40, trials), (trials, 40)):
+        found = search(explore, refine, REGULARISED, advice_share=share, old_space_share=share)
+        assert [len(phase) for phase in found] == [explore, refine]
+        assert found[0][0] == "baseline"
+
+
 @pytest.mark.parametrize(("share", "old"), [(0.0, 0), (0.125, 2), (0.25, 5)])
 def test_the_shares_are_the_trials(share, old):
     phases = [{"kind": "explore", "trials": 7}, {"kind": "refine", "trials": 21, "old_space_share": share}]
     found = planned(spec_of(phases=[*phases, {"kind": "confirm", "top": 3, "seeds": 4}]))
     assert all(sum(phase.shares.values()) == phase.trials for phase in found.values())
-    assert found["refine"].shares == {"tpe": 21 - old, "old_space": old}
+    assert found["refine"].shares == {"tpe": 21 - old, **({"old_space": old} if old else {})}
     assert found["confirm"].shares == {"winners": 12, "baseline": 4}
 
 
@@ -192,7 +238,7 @@ def test_the_plan_as_the_journal_writes_it():
     line = json.loads(json.dumps(plan.document()))
     assert line["footprint"] == {"checkpoint_bytes": 10, "train_rows": 5}
     assert [phase["phase"] for phase in line["phases"]] == ["explore", "refine", "confirm"]
-    assert line["phases"][0]["shares"] == {"baseline": 1, "sobol": 23}
+    assert line["phases"][0]["shares"] == {"baseline": 1, "sobol": 20, "advice": 3}
 
 
 def on(nodes, resources):
@@ -427,7 +473,7 @@ def aged(folder, seconds):
 def test_the_newest_sweep_of_the_same_trainable_tells_the_time(tmp_path, recorded_sweep):
     assert earlier_seconds_per_epoch(SPEC, tmp_path) is None
     assert earlier_seconds_per_epoch(SPEC, tmp_path / "absent") is None
-    older = aged(record(tmp_path / "z-older"), 60)
+    older = aged(record(tmp_path / "z-older"), 3600)
     shutil.copytree(recorded_sweep, tmp_path / "a-newer")
     aged(tmp_path / "a-newer", 0)
     seconds = seconds_per_epoch(History.open(recorded_sweep))

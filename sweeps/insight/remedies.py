@@ -1,0 +1,159 @@
+"""What a finding is answered with: changes of a config, the likeliest to help first.
+
+Place in the flow: `advise` asks for the remedies of what a good trial suffers from and makes trials of them. They are
+the playbook's (symptom, condition, remedy). A finding that is not here has no remedy in the config: what is wrong with
+data or network is mended there, and epochs are a matter of the plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.space import Choice, Config, Constant, Domain, Float, PowersOfTwo, Range, Space
+
+Move = Callable[[Any], Any]
+"""From a value to the one to try instead; the same where nothing is to be changed."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Values that are changed together, by the last part of their names: `lr` means `adamw.lr` too."""
+
+    moves: Mapping[str, Move]
+
+    @property
+    def name(self) -> str:
+        """The parameters that it changes, which tell it from the others for the same finding."""
+        return " and ".join(self.moves)
+
+
+def times(factor: float) -> Move:
+    """A number multiplied."""
+    return lambda value: value * factor
+
+
+def whole_times(factor: float) -> Move:
+    """A number of something multiplied."""
+    return lambda value: round(value * factor)
+
+
+def plus(step: float, low: float = 0.0, high: float = math.inf) -> Move:
+    """A number moved by a step, between two ends; one that lies beyond them stays."""
+    return lambda value: round(min(max(value + step, low), high), 12) if low <= value <= high else value
+
+
+def tripled(first: float) -> Move:
+    """A number times 3; `first` instead of 0, of which there is no multiple."""
+    return lambda value: 3 * value if value else first
+
+
+def at_least(least: float) -> Move:
+    """No less than that."""
+    return lambda value: max(value, least)
+
+
+def instead(other: Any, of: tuple[Any, ...] = ()) -> Move:
+    """Another value in the place of any, or of these."""
+    return lambda value: other if not of or value in of else value
+
+
+DROPOUT, DECAY, MOST_DROPOUT = 0.1, 1e-3, 0.5
+"""A step of dropout; weight decay where there is none; as much dropout as is usual."""
+LOWER_RATE = Remedy({"lr": times(1 / 3)})
+WARM_UP = Remedy({"warmup_fraction": at_least(0.05)})
+CLIP = Remedy({"clip_percentile": instead(90.0, of=(None,))})
+SETTLE = Remedy({"lr": times(1 / 2), "schedule": instead("cosine", of=("constant",))})
+DECAYING = Remedy({"schedule": instead("cosine", of=("constant",))})
+MORE_DROPOUT = Remedy({"dropout": plus(DROPOUT, high=MOST_DROPOUT)})
+MORE_DECAY = Remedy({"weight_decay": tripled(DECAY)})
+MORE_AUGMENTATION = Remedy({"augment": plus(1, high=3)})
+SMOOTHER = Remedy({"label_smoothing": plus(0.1, high=0.2)})
+SMOOTH_UNITS = Remedy({"activation": instead("gelu", of=("relu", "sigmoid", "tanh"))})
+WITH_NORM = Remedy({"norm": instead("batch", of=("none",))})
+LARGER_BATCH = Remedy({"batch_size": whole_times(2), "lr": times(math.sqrt(2))})
+RESTRAINED = (MORE_AUGMENTATION, MORE_DROPOUT, MORE_DECAY)
+
+REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
+    "lr_too_high": (LOWER_RATE, WARM_UP, CLIP),
+    "lr_too_low": (Remedy({"lr": times(3)}),),
+    "exploding_gradients": (CLIP, LOWER_RATE, WARM_UP),
+    "vanishing_gradients": (WITH_NORM, SMOOTH_UNITS),
+    "dead_units": (SMOOTH_UNITS, Remedy({"lr": times(1 / 2)})),
+    "oscillating": (SETTLE, WARM_UP, LARGER_BATCH),
+    "noisy_batch": (Remedy({"batch_size": whole_times(4), "lr": times(2)}), LARGER_BATCH),
+    "overfit": (*RESTRAINED, SMOOTHER),
+    "too_little_data": RESTRAINED,
+    "underfit": (
+        Remedy({"dropout": plus(-DROPOUT)}), Remedy({"weight_decay": times(1 / 3)}),
+        Remedy({"width": whole_times(1.5)}), Remedy({"depth": plus(1)}),
+    ),
+    "slow_convergence": (Remedy({"lr": times(3)}), Remedy({"momentum": at_least(0.9)})),
+    "bad_plateau": (Remedy({"lr": times(1 / 3), "schedule": instead("cosine", of=("constant",))}),),
+    "plateau": (DECAYING,),
+    "overconfident": (SMOOTHER,),
+    "imbalance": (Remedy({"class_weights": instead("balanced")}),),
+    "label_errors": (SMOOTHER, MORE_DECAY),
+}  # fmt: skip
+"""By finding what to try, the first first."""
+
+
+def applied(remedy: Remedy, config: Config, space: Space, defaults: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What a remedy changes about a config: by parameter the value before and the one to try; empty where it cannot.
+
+    A parameter that the config lacks takes part where the platform's loop reads it, by `defaults`. Values stay within
+    the domains of the space; a constant is a person's word and stays.
+    """
+    changes: dict[str, tuple[Any, Any]] = {}
+    for short, move in remedy.moves.items():
+        name = next((known for known in config if known.rpartition(".")[2] == short), short)
+        if name not in config and short not in defaults:
+            continue
+        before = config.get(name, defaults.get(short))
+        try:
+            after = move(before)
+        except TypeError:  # a level that a loop of the user's own writes as a word
+            continue
+        if name in space:
+            after = within(space[name], before, after)
+        if after != before:
+            changes[name] = (before, after)
+    first = next(iter(remedy.moves))  # the others follow from it
+    return changes if any(name.rpartition(".")[2] == first for name in changes) else {}
+
+
+def within(domain: Domain, before: Any, after: Any) -> Any:
+    """The value of the domain that is nearest to what a remedy wants; the old one where there is none in between."""
+    if isinstance(domain, Constant):
+        return before
+    if isinstance(domain, Choice):
+        return among(domain.choice, before, after)
+    if isinstance(domain, PowersOfTwo):
+        return among(tuple(domain.values), before, after)
+    assert isinstance(domain, Range), "no other domain has a range"
+    low, high = domain.span
+    if isinstance(domain, Float) and domain.or_zero and after < low:
+        return 0.0 if after < low / 2 else low
+    clipped = min(max(after, low), high)
+    if isinstance(domain, Float) and domain.step is None:
+        return clipped
+    there = domain.encode(clipped)
+    assert there is not None, "it lies within the range"
+    return domain.decode(there)
+
+
+def among(values: tuple[Any, ...], before: Any, after: Any) -> Any:
+    """Of listed values that one, else the nearest number on the same side of the old one; the old one without any."""
+    if any(value == after and type(value) is type(after) for value in values):
+        return after
+    if not is_number(before) or not is_number(after):
+        return before
+    beyond = [value for value in values if is_number(value) and (value - before) * (after - before) > 0]
+    return min(beyond, key=lambda value: abs(value - after), default=before)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one, and no yes or no."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,71 @@
+"""What a search does with advice: trials that test it while the phase runs, and when it has ended what came of them,
+what the phase itself shows, and other epochs for the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sweeps.engine import Engine
+from sweeps.insight.advise import Advice, advise, compared, given, outcome
+from sweeps.insight.search import Lengthened, judge, lengthened, with_lengths
+from sweeps.plan import ZERO_ARMS
+from sweeps.search import Proposal
+from sweeps.spec import SearchPhase, phase_name
+
+
+def propose(engine: Engine, phase: str, role: str, number: int) -> Proposal | None:
+    """The proposal for a trial that tests advice, or goes without what regularises; None where there is none to test.
+
+    Its line is in the journal before the trial's.
+    """
+    spec, history = engine.spec, engine.record.history
+    advice: Advice | None = None
+    if role == "advice":
+        advice = advise(history, phase, spec.space, history.header["defaults"], spec.metric, spec.mode)
+    elif (parameter := role.removesuffix("_zero")) in ZERO_ARMS:
+        advice = compared(history.of_phase(phase), parameter, spec.metric, spec.mode)
+    if advice is None:
+        return None
+    engine.record.write(
+        "advice", phase=phase, trial=f"{phase}-{number:03d}", of=advice.of, finding=advice.finding,
+        changes={name: list(pair) for name, pair in advice.changes.items()}, message=advice.message,
+    )  # fmt: skip
+    return Proposal(role, engine.within_memory(advice.config, spec.space), spec.seed)
+
+
+def close(engine: Engine, phase: SearchPhase) -> None:
+    """Write what the phase showed: what came of its advice, its findings, and what follows for later epochs.
+
+    What an earlier driver wrote is not written again.
+    """
+    history, name = engine.record.history, phase_name(phase)
+    for line in given(history):
+        came = outcome(history, line) if line["phase"] == name and "outcome" not in line else None
+        if came is not None:
+            told: dict[str, Any] = {key: value for key, value in line.items() if key not in ("kind", "at")}
+            engine.record.write("advice", **told, outcome=asdict(came))
+    if engine.spent():
+        return
+    known = {(line.get("phase"), line["message"]) for line in history.findings}
+    for found in judge(history, engine.spec, phase):
+        message = f"{name}: {found.message}"
+        if (name, message) not in known:
+            engine.record.write(
+                "finding", finding=found.finding, severity=found.severity, message=message, phase=name,
+                evidence=dict(found.evidence),
+            )  # fmt: skip
+    longer = lengthened(history, engine.spec, phase)
+    if longer is not None:
+        lengthen(engine, longer)
+
+
+def lengthen(engine: Engine, longer: Lengthened) -> None:
+    """Give the next phase other epochs, and say so."""
+    engine.record.write("advice", **asdict(longer))
+    engine.spec = with_lengths(engine.spec, engine.record.history.lengths)
+    engine.note(f"{longer.phase}: {longer.before} -> {longer.after} epochs: {longer.message}")
+    known = engine.record.history.plans[-1]
+    if known["seconds_per_epoch"] is not None:
+        engine.foretell(known["seconds_per_epoch"], known["basis"])

@@ -1,0 +1,94 @@
+"""What a remedy changes about a config: within the space, by the names that are there, and nothing where it cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeps.insight.diagnose import DATA
+from sweeps.insight.remedies import REMEDIES, applied
+from sweeps.space import Space
+from trainables.hyperparameters import STANDARD, resolve
+from trainables.models.layers import ACTIVATIONS, NORMS
+
+SPACE = Space.model_validate(
+    {
+        "lr": {"log": [1e-4, 1e-1]},
+        "batch_size": {"powers_of_two": [16, 128]},
+        "dropout": {"float": [0.0, 0.5]},
+        "weight_decay": {"log": [1e-5, 1e-1], "or_zero": True},
+        "width": {"int": [8, 24], "step": 4},
+        "schedule": ["constant", "cosine"],
+        "depth": 2,
+    }
+)
+CONFIG = {"lr": 0.01, "batch_size": 32, "dropout": 0.2, "weight_decay": 1e-3, "width": 16, "schedule": "constant"}
+CONFIG["depth"] = 2
+
+
+def first(finding: str, config: dict = CONFIG, space: Space = SPACE, defaults: dict = STANDARD) -> dict:
+    """What the first remedy for a finding that can, changes."""
+    found = (applied(remedy, config, space, defaults) for remedy in REMEDIES[finding])
+    return next((changes for changes in found if changes), {})
+
+
+def every(finding: str, **given) -> list[dict]:
+    """What each remedy for a finding changes."""
+    return [applied(remedy, {**CONFIG, **given}, SPACE, STANDARD) for remedy in REMEDIES[finding]]
+
+
+def test_the_playbook_s_remedies():
+    assert first("lr_too_high") == {"lr": (0.01, pytest.approx(0.01 / 3))}
+    assert first("lr_too_low") == {"lr": (0.01, pytest.approx(0.03))}
+    assert first("oscillating") == {"lr": (0.01, 0.005), "schedule": ("constant", "cosine")}
+    assert first("noisy_batch") == {"batch_size": (32, 128), "lr": (0.01, 0.02)}
+    augment, dropout, decay, smoothing = every("overfit")
+    assert augment == {"augment": (0, 1)}, "a hyperparameter of the loop that the config lacks, by its default"
+    assert dropout == {"dropout": (0.2, pytest.approx(0.3))}
+    assert decay == {"weight_decay": (1e-3, pytest.approx(3e-3))}
+    assert smoothing == {"label_smoothing": (0.0, pytest.approx(0.1))}
+    dropout, decay, width, depth = every("underfit")
+    assert (dropout["dropout"][1], decay["weight_decay"][1]) == (pytest.approx(0.1), pytest.approx(1e-3 / 3))
+    assert width == {"width": (16, 24)}
+    assert depth == {}, "a constant of the space is a person's word"
+
+
+def test_values_stay_within_the_space():
+    assert first("lr_too_high", {**CONFIG, "lr": 1.2e-4}) == {"lr": (1.2e-4, pytest.approx(1e-4))}
+    assert "lr" not in first("lr_too_high", {**CONFIG, "lr": 1e-4}), "at the edge another remedy has its turn"
+    assert every("overfit", dropout=0.45)[1] == {"dropout": (0.45, 0.5)}
+    assert every("overfit", dropout=0.5)[1] == {}
+    assert every("underfit", weight_decay=1.2e-5)[1] == {"weight_decay": (1.2e-5, 0.0)}, "nearer to 0 than to the range"
+    assert every("underfit", weight_decay=2e-5)[1] == {"weight_decay": (2e-5, 1e-5)}
+    assert every("overfit", weight_decay=0.0)[2] == {"weight_decay": (0.0, 1e-3)}
+    assert every("underfit", width=24)[2] == {}
+    assert first("noisy_batch", {**CONFIG, "batch_size": 128}) == {}, "a rate alone is no larger batch"
+
+
+def test_a_parameter_of_one_optimizer_is_meant_too():
+    space = Space.model_validate({"optimizer": ["sgd", "adamw"], "adamw.lr": {"log": [1e-4, 1e-1]}})
+    assert first("lr_too_low", {"optimizer": "adamw", "adamw.lr": 1e-3}, space) == {"adamw.lr": (1e-3, 3e-3)}
+
+
+def test_nothing_is_changed_that_nobody_reads():
+    space = Space.model_validate({"rate": {"log": [1e-4, 1e-1]}})
+    for finding in REMEDIES:
+        assert first(finding, {"rate": 0.1}, space, {}) == {}, "a loop of the user's own"
+    assert first("underfit", {"dropout": "much"}, space, {}) == {}, "a word has no multiple"
+
+
+@pytest.mark.parametrize("finding", sorted(REMEDIES))
+def test_what_is_tried_can_be_trained(finding):
+    loop = {**STANDARD, "activation": "relu", "norm": "none", "dropout": 0.1, "width": 16, "depth": 2}
+    loop |= {"weight_decay": 1e-3, "momentum": 0.0}
+    for remedy in REMEDIES[finding]:
+        config = {**CONFIG, **{name: loop[name] for name in remedy.moves if name in loop}}
+        changes = applied(remedy, config, Space.model_validate({"seed": {"int": [0, 9]}}), STANDARD)
+        after = {**config, **{name: value for name, (_, value) in changes.items()}}
+        resolve(after)
+        assert after.get("activation", "relu") in ACTIVATIONS
+        assert after.get("norm", "none") in NORMS
+        assert changes, "each has something to change somewhere"
+
+
+def test_what_is_wrong_with_the_data_has_no_remedy_in_the_config_but_weights_and_smoothing():
+    assert set(DATA) & set(REMEDIES) == {"imbalance", "label_errors"}
