@@ -19,7 +19,7 @@ from sweeps.history import LIVE, History, Mode, TrialHistory
 from sweeps.insight.curves import LEFT_OUT, furthest, usable
 from sweeps.insight.diagnose import diagnose
 from sweeps.insight.findings import Finding
-from sweeps.insight.remedies import REMEDIES, applied
+from sweeps.insight.remedies import applied, remedies_for
 from sweeps.insight.runs import end, of_trial
 from sweeps.space import Config, Space
 
@@ -52,7 +52,8 @@ class Advice:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of advice: the level of the same metric of both trials after the last epoch that both came to."""
+    """What came of advice: the level of the same metric of both trials, at the end where both ran to it, else after the
+    last epoch that both came to."""
 
     metric: str
     epoch: int
@@ -92,9 +93,9 @@ def possible(
     failed = failing(history)
     seen = [trial.config for trial in history.of_phase(phase)]
     for trial in good(history.of_phase(phase), metric, mode):
-        findings = [found for found in diagnose(of_trial(history, trial)).findings if found.severity == "warn"]
-        for finding in findings:
-            for remedy in REMEDIES.get(finding.finding, ()):
+        # The first finding explains the others: a remedy for what follows from it would be in vain.
+        for finding in diagnose(of_trial(history, trial)).findings[:1]:
+            for remedy in remedies_for(finding):
                 changes = applied(remedy, trial.config, space, defaults)
                 advice = changed(trial, finding, changes)
                 if changes and advice.config not in seen and (finding.finding, remedy_of(changes)) not in failed:
@@ -144,11 +145,18 @@ def outcome(history: History, line: Mapping[str, Any]) -> Outcome | None:
     both = all(t.curve(LOSS) for t in (trial, of))
     metric, mode = (LOSS, "min") if both else (spec.metric, spec.mode)
     after, before = ({at: value for at, value in t.curve(metric) if math.isfinite(value)} for t in (trial, of))
-    common = sorted(after.keys() & before.keys())
-    if not common or trial.status in LEFT_OUT:
+    if not (trial.whole and of.whole):  # one was stopped: as far as both came
+        after, before = ({at: values[at] for at in sorted(after.keys() & before.keys())} for values in (after, before))
+    if not after or not before or trial.status in LEFT_OUT:
         return Outcome(metric, 0, None, None, False)
-    now, then = (end(np.array([values[epoch] for epoch in common])) for values in (after, before))
-    return Outcome(metric, common[-1], then, now, now < then if mode == "min" else now > then)
+    now, then = level(trial, after), level(of, before)
+    return Outcome(metric, max(after), then, now, now < then if mode == "min" else now > then)
+
+
+def level(trial: TrialHistory, values: Mapping[int, float]) -> float:
+    """The level at the end of a curve: its last value, where that is of the weights of the best epoch."""
+    told = np.array(list(values.values()))
+    return float(told[-1]) if trial.config.get("restore_best") else end(told)
 
 
 @dataclass(frozen=True)

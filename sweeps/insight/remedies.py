@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.space import Choice, Config, Constant, Domain, Float, PowersOfTwo, Range, Space
+from sweeps.insight.findings import Finding
+from sweeps.space import PLAYBOOK, Choice, Config, Constant, Domain, Float, PowersOfTwo, Range, Space
 
 Move = Callable[[Any], Any]
 """From a value to the one to try instead; the same where nothing is to be changed."""
@@ -30,19 +31,25 @@ class Remedy:
         return " and ".join(self.moves)
 
 
-def times(factor: float) -> Move:
-    """A number multiplied."""
-    return lambda value: value * factor
+def times(factor: float, low: float = 0.0, high: float = math.inf) -> Move:
+    """A number multiplied; one that is far beyond what is usual at once to its end, the lowest or the highest."""
+    return lambda value: min(max(value * factor, low), high)
 
 
-def whole_times(factor: float) -> Move:
-    """A number of something multiplied."""
-    return lambda value: round(value * factor)
+def whole_times(factor: float, low: int = 1) -> Move:
+    """A number of something multiplied; to the lowest that is usual at once."""
+    return lambda value: max(round(value * factor), low)
 
 
 def plus(step: float, low: float = 0.0, high: float = math.inf) -> Move:
-    """A number moved by a step, between two ends; one that lies beyond them stays."""
-    return lambda value: round(min(max(value + step, low), high), 12) if low <= value <= high else value
+    """A number moved by a step, between two ends; one that lies beyond that to which it moves stays."""
+
+    def move(value: Any) -> Any:
+        if value >= high if step > 0 else value <= low:
+            return value
+        return round(min(max(value + step, low), high), 12)
+
+    return move
 
 
 def tripled(first: float) -> Move:
@@ -60,9 +67,17 @@ def instead(other: Any, of: tuple[Any, ...] = ()) -> Move:
     return lambda value: other if not of or value in of else value
 
 
+def usual(name: str) -> tuple[float, float]:
+    """The ends of the playbook's range."""
+    domain = PLAYBOOK[name]
+    assert isinstance(domain, Range), "asked of numbers only"
+    return domain.span
+
+
 DROPOUT, DECAY, MOST_DROPOUT = 0.1, 1e-3, 0.5
 """A step of dropout; weight decay where there is none; as much dropout as is usual."""
-LOWER_RATE = Remedy({"lr": times(1 / 3)})
+RATE, MOST_DECAY, LEAST_BATCH = usual("lr"), usual("weight_decay")[1], round(usual("batch_size")[0])
+LOWER_RATE = Remedy({"lr": times(1 / 3, high=RATE[1])})
 WARM_UP = Remedy({"warmup_fraction": at_least(0.05)})
 CLIP = Remedy({"clip_percentile": instead(90.0, of=(None,))})
 SETTLE = Remedy({"lr": times(1 / 2), "schedule": instead("cosine", of=("constant",))})
@@ -74,42 +89,54 @@ SMOOTHER = Remedy({"label_smoothing": plus(0.1, high=0.2)})
 SMOOTH_UNITS = Remedy({"activation": instead("gelu", of=("relu", "sigmoid", "tanh"))})
 WITH_NORM = Remedy({"norm": instead("batch", of=("none",))})
 LARGER_BATCH = Remedy({"batch_size": whole_times(2), "lr": times(math.sqrt(2))})
-RESTRAINED = (MORE_AUGMENTATION, MORE_DROPOUT, MORE_DECAY)
+KEEP_BEST = Remedy({"restore_best": instead(True)})
+RESTRAINED = (KEEP_BEST, MORE_AUGMENTATION, MORE_DROPOUT, MORE_DECAY)
+
+EVERYWHERE = frozenset(
+    {"lr", "batch_size", "schedule", "warmup_fraction", "clip_percentile", "weight_decay", "momentum", "restore_best"}
+)
+"""Hyperparameters of the loop that suit any data and any loss; augmenting, smoothing and weights of classes do not."""
 
 REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
     "lr_too_high": (LOWER_RATE, WARM_UP, CLIP),
-    "lr_too_low": (Remedy({"lr": times(3)}),),
+    "lr_too_low": (Remedy({"lr": times(3, low=RATE[0])}),),
     "exploding_gradients": (CLIP, LOWER_RATE, WARM_UP),
     "vanishing_gradients": (WITH_NORM, SMOOTH_UNITS),
     "dead_units": (SMOOTH_UNITS, Remedy({"lr": times(1 / 2)})),
     "oscillating": (SETTLE, WARM_UP, LARGER_BATCH),
-    "noisy_batch": (Remedy({"batch_size": whole_times(4), "lr": times(2)}), LARGER_BATCH),
+    "noisy_batch": (Remedy({"batch_size": whole_times(4, low=LEAST_BATCH), "lr": times(2)}), LARGER_BATCH),
     "overfit": (*RESTRAINED, SMOOTHER),
     "too_little_data": RESTRAINED,
     "underfit": (
-        Remedy({"dropout": plus(-DROPOUT)}), Remedy({"weight_decay": times(1 / 3)}),
         Remedy({"width": whole_times(1.5)}), Remedy({"depth": plus(1)}),
+        Remedy({"dropout": plus(-DROPOUT, high=MOST_DROPOUT)}), Remedy({"weight_decay": times(1 / 3, high=MOST_DECAY)}),
     ),
     "slow_convergence": (Remedy({"lr": times(3)}), Remedy({"momentum": at_least(0.9)})),
-    "bad_plateau": (Remedy({"lr": times(1 / 3), "schedule": instead("cosine", of=("constant",))}),),
+    "bad_plateau": (Remedy({"lr": times(1 / 3, high=RATE[1]), "schedule": instead("cosine", of=("constant",))}),),
     "plateau": (DECAYING,),
     "overconfident": (SMOOTHER,),
     "imbalance": (Remedy({"class_weights": instead("balanced")}),),
-    "label_errors": (SMOOTHER, MORE_DECAY),
+    "label_errors": (SMOOTHER, KEEP_BEST, MORE_DROPOUT),
 }  # fmt: skip
 """By finding what to try, the first first."""
+
+
+def remedies_for(finding: Finding) -> list[Remedy]:
+    """What to try for a finding, the likeliest first: what changes the parameter that its evidence names, if any."""
+    known = REMEDIES.get(finding.finding, ())
+    return sorted(known, key=lambda remedy: next(iter(remedy.moves)) not in finding.evidence)
 
 
 def applied(remedy: Remedy, config: Config, space: Space, defaults: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What a remedy changes about a config: by parameter the value before and the one to try; empty where it cannot.
 
-    A parameter that the config lacks takes part where the platform's loop reads it, by `defaults`. Values stay within
-    the domains of the space; a constant is a person's word and stays.
+    A parameter that the config lacks takes part where the platform's loop reads it, by `defaults`, and it can be set
+    for any data and loss. Values stay within the domains of the space; a constant is a person's word and stays.
     """
     changes: dict[str, tuple[Any, Any]] = {}
     for short, move in remedy.moves.items():
         name = next((known for known in config if known.rpartition(".")[2] == short), short)
-        if name not in config and short not in defaults:
+        if name not in config and (short not in defaults or short not in EVERYWHERE):
             continue
         before = config.get(name, defaults.get(short))
         try:

@@ -41,8 +41,11 @@ def test_the_playbook_s_remedies():
     assert first("lr_too_low") == {"lr": (0.01, pytest.approx(0.03))}
     assert first("oscillating") == {"lr": (0.01, 0.005), "schedule": ("constant", "cosine")}
     assert first("noisy_batch") == {"batch_size": (32, 128), "lr": (0.01, 0.02)}
-    augment, dropout, decay, smoothing = every("overfit")
-    assert augment == {"augment": (0, 1)}, "a hyperparameter of the loop that the config lacks, by its default"
+    assert every("exploding_gradients")[0] == {"clip_percentile": (None, 90.0)}, "by the loop's default"
+    none, *_, nor_that = every("overfit")
+    assert none == nor_that == {}, "the data may have nothing to augment, and no labels"
+    augment, dropout, decay, smoothing = every("overfit", augment=0, label_smoothing=0.0)
+    assert augment == {"augment": (0, 1)}
     assert dropout == {"dropout": (0.2, pytest.approx(0.3))}
     assert decay == {"weight_decay": (1e-3, pytest.approx(3e-3))}
     assert smoothing == {"label_smoothing": (0.0, pytest.approx(0.1))}
