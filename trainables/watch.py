@@ -8,8 +8,7 @@ give the same numbers, and all of it is at the epoch's end or costs a step nothi
     grad/first_to_last               gradient norm of the first matrix or kernel over that of the last, at the last step
     val/dead_units                   share of the units behind a ReLU that are zero over a whole validation batch
     val/max_probability              mean probability of the likeliest class
-    val/ece                          expected calibration error, with 15 bins of equal width: C. Guo et al., On
-                                     Calibration of Modern Neural Networks, 2017
+    val/ece                          expected calibration error, by the bins of `calibration`
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables import parallel, shards
+from trainables.calibration import binned, ece
 from trainables.contract import Batch
 
 PERCENTILES = (50, 90, 99)
-BINS = 15
 HELD = 2**20
 """So many numbers of outputs are kept before they are looked at together."""
 
@@ -94,16 +93,13 @@ class Watch:
                 self._reduce()
 
     def _reduce(self) -> None:
-        """Keep of the outputs that are held how sure they are, in bins, and how much too sure: many rows at a time,
-        which a batch's few rows cost as much as."""
+        """Keep of the outputs that are held how sure they are, in bins, and how right: many rows at a time, which a
+        batch's few rows cost as much as."""
         if self._held:
             logits = torch.cat([output for output, _ in self._held]).float()
             sure, likeliest = logits.softmax(1).max(1)
             right = likeliest == torch.cat([target for _, target in self._held])
-            gaps, place = sure.double() - right.double(), (sure * BINS).long().clamp_(0, BINS - 1)
-            # Not by index_add_, which adds in any order on a GPU: a trial that is trained again says the same.
-            binned = [torch.where(place == number, gaps, 0.0).sum() for number in range(BINS)]
-            self._sums.append(torch.stack((*binned, sure.sum(dtype=torch.float64), gaps.new_full((), len(gaps)))))
+            self._sums.append(binned(sure, right))
             self._held.clear()
 
     def metrics(self, shared: bool) -> dict[str, float]:
@@ -117,9 +113,8 @@ class Watch:
         self._reduce()
         if self._sums:
             sums = total(torch.stack(self._sums).sum(0))
-            means = sums / sums[BINS + 1]
-            found["val/max_probability"] = means[BINS]
-            found["val/ece"] = means[:BINS].abs().sum()
+            found["val/max_probability"] = sums[1].sum() / sums[0].sum()
+            found["val/ece"] = ece(sums)
         values = torch.stack(list(found.values())).tolist() if found else []
         # A loss that is not finite says so by itself; nothing that is only watched ends a trial.
         return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
