@@ -1,12 +1,14 @@
-"""Where a trained model errs: each class, and the rows with the highest loss.
+"""Where a trained model errs: each class, what it takes for what, single rows, and how right its probabilities are.
 
 Place in the flow: a slot answers `errors` with this for the winner of a confirm phase; the report shows it, and advice
 on regularisation or structure has to rest on it. It looks at validation rows: the test split is read once, for the
-verdict.
+verdict. Of the outputs, which are rows times classes, only a few numbers a row are kept.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +16,16 @@ import torch
 from torch import Tensor
 
 from trainables import precision
+from trainables.calibration import Calibration, binned, calibration
+from trainables.confusion import by_class, by_pair
 from trainables.contract import Batch, Config, Session, Trainable
 from trainables.evaluation import EVAL_BATCHES, restored
 from trainables.objective import Objective, row_losses
+from trainables.pictures import pictures
 
-WORST_ROWS, WORST_CLASSES = 12, 20
+WORST_ROWS = 12
+Named = list[dict[str, Any]]
+"""Rows that are named, `row` counting from 0, or classes, with what is said of each."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +34,27 @@ class ErrorAnalysis:
 
     split: str
     rows: int
-    worst: list[dict[str, Any]]
-    """The rows with the highest loss, highest first: `row` (from 0), `loss`, and for one target a row `target` and
-    `predicted`; of classes those are labels. Empty where a loss of the trainable's own is none of single rows."""
-    classes: list[dict[str, Any]] = field(default_factory=list)
+    worst: Named
+    """The rows with the highest loss, highest first: `row`, `loss`, and for one target a row `target` and `predicted`;
+    of classes those are labels. Empty where a loss of the trainable's own is none of single rows."""
+    classes: Named = field(default_factory=list)
     """Of classes the ones with the lowest recall first: `label`, `rows`, `recall`, `precision` (None where nothing was
     taken for it), and `taken_for`, the label that most of its errors got (None where there is no error)."""
+    pairs: Named = field(default_factory=list)
+    """What is taken for what, most rows first: `label`, `taken_for`, `rows`, `share` of the rows of that label."""
+    confident: Named = field(default_factory=list)
+    """Of classes the rows that are wrong and most surely so, surest first: `row`, `target`, `predicted`, `probability`
+    of that, `loss`."""
+    unsure: Named = field(default_factory=list)
+    """Of classes the rows between whose two likeliest ones the difference is smallest, right or wrong, smallest first:
+    `row`, `target`, `predicted`, `probability`, `second`, `second_probability`. The margin and not the entropy: it
+    names the two that cannot be told apart, and means the same for any number of classes."""
+    calibration: Calibration | None = None
+    """Of classes, how right the probabilities are."""
+    bias: float | None = None
+    """Of one number a row, mean of prediction less target."""
+    pictures: Named = field(default_factory=list)
+    """Of images, the rows that are named above, as many as fit: `row`, `png` (base64)."""
 
 
 def error_analysis(trainable: Trainable, config: Config, session: Session, split: str = "val") -> ErrorAnalysis:
@@ -42,9 +64,8 @@ def error_analysis(trainable: Trainable, config: Config, session: Session, split
     """
     training = restored(trainable, config, session, split)
     rows = training.splits[split]
-    losses: list[Tensor] = []
-    targets: list[Tensor] = []
-    predicted: list[Tensor] = []
+    seen: list[dict[str, Tensor]] = []
+    sums: list[Tensor] = []
     training.evaluated.eval()
     with torch.no_grad(), precision.autocast(training.hyper.precision, training.device):
         for batch in rows.batches(torch.arange(len(rows)), training.hyper.batch_size * EVAL_BATCHES):
@@ -52,21 +73,49 @@ def error_analysis(trainable: Trainable, config: Config, session: Session, split
             lost = losses_of(training.objective, output, batch)
             if lost is None:
                 return ErrorAnalysis(split, len(rows), [])
-            losses.append(lost)
-            found = prediction(training.objective, output, batch)
-            if found is not None:
-                targets.append(batch[1])
-                predicted.append(found)
-    loss = torch.cat(losses).double().cpu()
-    truth, guess = (torch.cat(found).cpu() if found else None for found in (targets, predicted))
-    highest = loss.argsort(descending=True, stable=True)[:WORST_ROWS].tolist()
-    worst = [
-        {"row": row, "loss": float(loss[row])}
-        | ({} if truth is None or guess is None else {"target": truth[row].item(), "predicted": guess[row].item()})
-        for row in highest
-    ]
-    whole_numbers = truth is not None and guess is not None and not truth.is_floating_point()
-    return ErrorAnalysis(split, len(rows), worst, by_class(truth, guess) if whole_numbers else [])
+            said = predictions(training.objective, output, batch)
+            seen.append({"loss": lost, **said})
+            if "probability" in said:
+                sums.append(binned(said["probability"], said["predicted"] == said["target"]))
+    told = {name: torch.cat([part[name] for part in seen]).cpu() for name in seen[0]}
+    named = told_rows(told)
+    return ErrorAnalysis(
+        split,
+        len(rows),
+        **named,
+        classes=by_class(told["target"], told["predicted"]) if sums else [],
+        pairs=by_pair(told["target"], told["predicted"]) if sums else [],
+        calibration=calibration(torch.stack(sums).sum(0)) if sums else None,
+        bias=None if sums or "target" not in told else float((told["predicted"] - told["target"]).double().mean()),
+        pictures=pictures(rows, in_turn(named)),
+    )
+
+
+def told_rows(told: Mapping[str, Tensor]) -> dict[str, Named]:
+    """The rows to be named, by what is told of all rows: `worst`, and of classes `confident` and `unsure`."""
+    highest = told["loss"].argsort(descending=True, stable=True)
+    found = {"worst": described(told, highest[:WORST_ROWS], "loss", "target", "predicted")}
+    if "probability" in told:
+        wrong = highest[(told["predicted"] != told["target"])[highest]]
+        surest = wrong[told["probability"][wrong].argsort(descending=True, stable=True)]  # of equals the higher loss
+        found["confident"] = described(told, surest[:WORST_ROWS], "target", "predicted", "probability", "loss")
+    if "second" in told:
+        margin = told["probability"] - told["second_probability"]
+        closest = margin.argsort(stable=True)[:WORST_ROWS]
+        names = ("target", "predicted", "probability", "second", "second_probability")
+        found["unsure"] = described(told, closest, *names)
+    return found
+
+
+def described(told: Mapping[str, Tensor], rows: Tensor, *names: str) -> Named:
+    """What is told of those rows under those names, where it is."""
+    return [{"row": row, **{name: told[name][row].item() for name in names if name in told}} for row in rows.tolist()]
+
+
+def in_turn(named: Mapping[str, Named]) -> list[int]:
+    """The rows that are named, each once: the first of each list, the second of each, and so on."""
+    turns = itertools.zip_longest(*named.values())
+    return list(dict.fromkeys(one["row"] for turn in turns for one in turn if one is not None))
 
 
 def losses_of(objective: Objective, output: Any, batch: Batch) -> Tensor | None:
@@ -100,31 +149,21 @@ def one_row(output: Any, row: int, rows: int) -> Any:
     return output
 
 
-def prediction(objective: Objective, output: Any, batch: Batch) -> Tensor | None:
-    """What is predicted for each row, where that is one class or one number; None else, or where nobody can tell."""
-    if objective.own or batch[1].ndim != 1:
-        return None
-    return output.reshape(batch[1].shape) if batch[1].is_floating_point() else output.argmax(1)
+def predictions(objective: Objective, output: Any, batch: Batch) -> dict[str, Tensor]:
+    """What is predicted for each row, under the names of `ErrorAnalysis`; of shape (rows,) each.
 
-
-def by_class(truth: Tensor, guess: Tensor) -> list[dict[str, Any]]:
-    """Recall and precision of the classes that rows have, the lowest recall first."""
-    count = int(max(truth.max(), guess.max())) + 1
-    right = torch.bincount(truth[truth == guess], minlength=count)
-    there, taken = torch.bincount(truth, minlength=count), torch.bincount(guess, minlength=count)
-    wrong = truth != guess  # pairs that occur, not all that there could be
-    pairs, times = (truth[wrong] * count + guess[wrong]).unique(return_counts=True)
-    taken_for: dict[int, int] = {}
-    for place in times.argsort(descending=True, stable=True).tolist():
-        taken_for.setdefault(int(pairs[place]) // count, int(pairs[place]) % count)
-    found = [
-        {
-            "label": label,
-            "rows": int(there[label]),
-            "recall": float(right[label] / there[label]),
-            "precision": float(right[label] / taken[label]) if taken[label] else None,
-            "taken_for": taken_for.get(label),
-        }
-        for label in there.nonzero().flatten().tolist()
-    ]
-    return sorted(found, key=lambda one: one["recall"])[:WORST_CLASSES]
+    `target` and `predicted` for one number a row; for one class a row `probability` of what is predicted as well, and
+    `second` and its probability where there are two. Empty else, or where nobody can tell what outputs mean.
+    """
+    target = batch[1]
+    if objective.own or target.ndim != 1:
+        return {}
+    if target.is_floating_point():
+        return {"target": target, "predicted": output.reshape(target.shape)}
+    predicted = output.argmax(1)
+    probabilities = output.float().softmax(1)
+    at = predicted[:, None]
+    found = {"target": target, "predicted": predicted, "probability": probabilities.gather(1, at).squeeze(1)}
+    if probabilities.shape[1] > 1:
+        found["second_probability"], found["second"] = probabilities.scatter(1, at, -1.0).max(1)
+    return found
