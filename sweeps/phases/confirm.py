@@ -8,14 +8,16 @@ the choice.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sweeps.engine import Engine
 from sweeps.history import TrialHistory
 from sweeps.insight.curves import last_search, rank
+from sweeps.insight.findings import Finding
 from sweeps.insight.lineage import schedule
 from sweeps.insight.luck import flattered, spread
+from sweeps.insight.mistakes import in_words, overconfidence
 from sweeps.insight.verdict import Arm, Verdict, document, judge
 from sweeps.phases.opening import open_phase
 from sweeps.plan import confirm_epochs
@@ -80,7 +82,7 @@ def run(engine: Engine, phase: Confirm) -> None:
 
 
 def look_at_errors(engine: Engine, phase: str, trial: TrialHistory) -> None:
-    """Write where the winner errs on validation rows, as a finding; advice and report read it."""
+    """Write where the winner errs on validation rows, as a finding, and what follows; advice and report read it."""
     order = Order(trial.trial, trial.attempt, trial.config, trial.fidelity, resume=trial.checkpoint)
     answer = engine.call("errors", order)
     found = answer.get("errors")
@@ -88,31 +90,15 @@ def look_at_errors(engine: Engine, phase: str, trial: TrialHistory) -> None:
         message = f"the errors of {trial.trial} could not be looked at: {answer['failure']['message']}"
         engine.record.write("finding", finding="no_errors", severity="warn", message=message, phase=phase)
     elif found:
-        message = f"{trial.trial} on {found['rows']} validation rows: {in_words(found)}"
-        engine.record.write(
-            "finding",
-            finding="errors",
-            severity="info",
-            message=message,
-            phase=phase,
-            trial=trial.trial,
-            evidence=found,
-        )
-
-
-def in_words(found: Mapping[str, Any]) -> str:
-    """The class and the row where it errs most."""
-    said = []
-    if found["classes"] and (least := found["classes"][0])["taken_for"] is not None:
-        said.append(
-            f"class {least['label']} has the lowest recall, {least['recall']:.3g} of {least['rows']} rows, and is "
-            f"taken for {least['taken_for']} most often"
-        )
-    if not found["worst"]:
-        return "its loss is none of single rows, so none can be said to have the highest"
-    worst = found["worst"][0]
-    what = f" ({worst['target']:.4g}, taken for {worst['predicted']:.4g})" if "target" in worst else ""
-    return "; ".join((*said, f"the highest loss is {worst['loss']:.3g}, in row {worst['row']}{what}"))
+        told = [Finding("errors", "info", in_words(found), found)]
+        if over := overconfidence(found, trial.config):
+            told.append(over)
+        for one in told:
+            message = f"{trial.trial} on {found['rows']} validation rows: {one.message}"
+            engine.record.write(
+                "finding", finding=one.finding, severity=one.severity, message=message, phase=phase, trial=trial.trial,
+                evidence=one.evidence,
+            )  # fmt: skip
 
 
 def best_configs(engine: Engine, phase: str, count: int) -> dict[str, Config]:

@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from sweeps.history import History, TrialHistory
 from sweeps.insight.curves import best_so_far, last_search, seen, top
 from sweeps.report import words
+from sweeps.report.mistakes import calibration
 from sweeps.report.outcome import Arm, outcome
 from sweeps.report.parameters import parameters
 from sweeps.report.population import population
@@ -35,7 +36,7 @@ from sweeps.report.style import (
     whole_epochs,
 )
 
-__all__ = ["confirm", "curves", "lr_range", "parameters", "population", "progress", "write"]
+__all__ = ["calibration", "confirm", "curves", "lr_range", "parameters", "population", "progress", "write"]
 
 
 @styled
@@ -197,7 +198,7 @@ def lr_range(history: History) -> Figure | None:
 
 FIGURES = {
     "lr_range": lr_range, "curves": curves, "progress": progress, "parameters": parameters, "population": population,
-    "confirm": confirm,
+    "confirm": confirm, "calibration": calibration,
 }  # fmt: skip
 
 

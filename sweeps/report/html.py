@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sweeps.errors import StorageError
 from sweeps.history import History
-from sweeps.report import diagnosis, figures, tables, words
+from sweeps.report import diagnosis, figures, mistakes, tables, words
 from sweeps.report.outcome import cost, outcome
 from sweeps.storage import Folder, RemotePath, at_hand, first_words
 
@@ -24,6 +24,7 @@ CAPTIONS = {
     "parameters": "Each searched parameter against the metric. Points of one colour are of one fidelity.",
     "population": "Grey: all members; blue: the states that the winner's came from, and by which schedule.",
     "confirm": "Each config under the same seeds.",
+    "calibration": "How sure the winner is of validation rows, and how often it is right. Below the line: too sure.",
 }
 STATES = {
     "RUNNING": "Unfinished: the journal has no end. The sweep is still running, or its driver was killed.",
@@ -86,7 +87,7 @@ def context(history: History, pictures: list[Path]) -> dict[str, Any]:
             {"name": p.stem, "caption": CAPTIONS[p.stem], "png": base64.b64encode(p.read_bytes()).decode()}
             for p in pictures
         ],
-        "errors": tables.errors(history),
+        "errors": mistakes.errors(history),
         "ranges": tables.ranges(history),
         "plan": tables.plan(history),
         "basis": [f"{words.moment(line['at'])}: {line['basis']}" for line in history.plans],

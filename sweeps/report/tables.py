@@ -184,22 +184,6 @@ def failures(history: History) -> list[Row]:
     ]
 
 
-def errors(history: History) -> Row | None:
-    """Where the newest winner errs: classes and rows; None before that was looked at."""
-    lines = [line for line in history.findings if line["finding"] == "errors"]
-    if not lines:
-        return None
-    found = lines[-1]["evidence"]
-
-    def shown(rows: list[Row]) -> list[Row]:
-        return [{name: words.number(value) for name, value in row.items()} for row in rows]
-
-    return {
-        "trial": lines[-1]["trial"], "rows": found["rows"], "classes": shown(found["classes"]),
-        "worst": shown(found["worst"]), "predicts": all("target" in row for row in found["worst"]),
-    }  # fmt: skip
-
-
 def provenance(history: History) -> list[tuple[str, str]]:
     """What is needed to do it again: code, versions, seed, hardware."""
     header, spec = history.header, words.spec_of(history)

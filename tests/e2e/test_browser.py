@@ -54,15 +54,31 @@ def test_the_report_has_its_sections_and_fits_the_width(report: tuple[Page, list
 def test_the_report_shows_its_figures(report: tuple[Page, list[str], list[str]]) -> None:
     page = report[0]
     assert [f.get_attribute("class") for f in page.locator("figure").all()] == [
-        "lr_range", "curves", "progress", "parameters", "confirm",
+        "lr_range", "curves", "progress", "parameters", "confirm", "calibration",
     ]  # fmt: skip
-    for image in page.locator("img").all():
+    for image in page.locator("figure img").all():
         caption = image.get_attribute("alt")
         assert image.evaluate("img => img.naturalWidth") > 200, caption
         assert image.evaluate(COLOURS) > 50, f"{caption} is blank or all but blank"
         box = image.bounding_box()
         assert box
         assert box["width"] > 400, caption
+
+
+def test_the_report_shows_the_digits_that_the_winner_gets_wrong(
+    demo: Swept, report: tuple[Page, list[str], list[str]]
+) -> None:
+    page, lines = report[0], demo.journal
+    (found,) = [line["evidence"] for line in of_kind(lines, "finding") if line["finding"] == "errors"]
+    named = {f"row {row['row']}" for kind in ("worst", "confident", "unsure") for row in found[kind]}
+    images = page.locator("#errors img").all()
+    assert {image.get_attribute("alt") for image in images} == named
+    for image in images:
+        assert image.evaluate("img => [img.naturalWidth, img.naturalHeight]") == [8, 8]
+        assert image.evaluate(COLOURS) > 5, f"{image.get_attribute('alt')} is blank or all but blank"
+        box = image.bounding_box()
+        assert box
+        assert box["width"] == box["height"] == 48
 
 
 def test_the_report_gives_the_means_of_the_journal(demo: Swept, report: tuple[Page, list[str], list[str]]) -> None:

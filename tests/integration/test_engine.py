@@ -463,6 +463,13 @@ def test_a_first_search_on_fewer_classes_is_judged_by_itself(tmp_path: Path) -> 
     assert errors["trial"] == history.verdict["best_trial"]
     assert {one["label"] for one in errors["evidence"]["classes"]} == {0, 1, 2, 3}, "confirmed on all"
     assert f"Where {errors['trial']} errs" in page
+    told, winner = errors["evidence"], history.trials[errors["trial"]]
+    assert told["calibration"]["ece"] == pytest.approx(winner.epochs[-1].metrics["val/ece"], rel=1e-6)
+    assert sum(one["rows"] for one in told["calibration"]["bins"]) == told["rows"] == 40
+    assert sum(one["rows"] for one in told["pairs"]) == pytest.approx(40 * (1 - told["calibration"]["accuracy"]))
+    assert {one["row"] for one in told["confident"]} <= set(range(40))
+    assert told["pictures"] == [], "two numbers are no image"
+    assert (sweep.folder / "figures" / "calibration.png").is_file()
 
 
 def test_a_sweep_tries_what_is_advised_and_says_whether_it_helped(tmp_path: Path) -> None:
