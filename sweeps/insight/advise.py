@@ -94,9 +94,10 @@ def possible(
     seen = [trial.config for trial in history.of_phase(phase)]
     for trial in good(history.of_phase(phase), metric, mode):
         # The first finding explains the others: a remedy for what follows from it would be in vain.
-        for finding in diagnose(of_trial(history, trial)).findings[:1]:
+        run = of_trial(history, trial)
+        for finding in diagnose(run).findings[:1]:
             for remedy in remedies_for(finding):
-                changes = applied(remedy, trial.config, space, defaults)
+                changes = applied(remedy, run, space, defaults)
                 advice = changed(trial, finding, changes)
                 if changes and advice.config not in seen and (finding.finding, remedy_of(changes)) not in failed:
                     yield advice

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.insight.findings import Finding
-from sweeps.space import PLAYBOOK, Choice, Config, Constant, Domain, Float, PowersOfTwo, Range, Space
+from sweeps.insight.runs import Run
+from sweeps.space import PLAYBOOK, Choice, Constant, Domain, Float, PowersOfTwo, Range, Space
 
 Move = Callable[[Any], Any]
 """From a value to the one to try instead; the same where nothing is to be changed."""
@@ -95,18 +96,18 @@ RESTRAINED = (KEEP_BEST, MORE_AUGMENTATION, MORE_DROPOUT, MORE_DECAY)
 EVERYWHERE = frozenset(
     {"lr", "batch_size", "schedule", "warmup_fraction", "clip_percentile", "weight_decay", "momentum", "restore_best"}
 )
-"""Hyperparameters of the loop that suit any data and any loss; augmenting, smoothing and weights of classes do not."""
+"""Hyperparameters of the loop that suit any data and any loss."""
 
 REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
     "lr_too_high": (LOWER_RATE, WARM_UP, CLIP),
     "lr_too_low": (Remedy({"lr": times(3, low=RATE[0])}),),
-    "exploding_gradients": (CLIP, LOWER_RATE, WARM_UP),
+    "exploding_gradients": (WITH_NORM,),
     "vanishing_gradients": (WITH_NORM, SMOOTH_UNITS),
-    "dead_units": (SMOOTH_UNITS, Remedy({"lr": times(1 / 2)})),
+    "dead_units": (SMOOTH_UNITS,),
     "oscillating": (SETTLE, WARM_UP, LARGER_BATCH),
     "noisy_batch": (Remedy({"batch_size": whole_times(4, low=LEAST_BATCH), "lr": times(2)}), LARGER_BATCH),
     "overfit": (*RESTRAINED, SMOOTHER),
-    "too_little_data": RESTRAINED,
+    "too_little_data": (MORE_AUGMENTATION, KEEP_BEST, MORE_DROPOUT, MORE_DECAY),
     "underfit": (
         Remedy({"width": whole_times(1.5)}), Remedy({"depth": plus(1)}),
         Remedy({"dropout": plus(-DROPOUT, high=MOST_DROPOUT)}), Remedy({"weight_decay": times(1 / 3, high=MOST_DECAY)}),
@@ -116,7 +117,6 @@ REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
     "plateau": (DECAYING,),
     "overconfident": (SMOOTHER,),
     "imbalance": (Remedy({"class_weights": instead("balanced")}),),
-    "label_errors": (SMOOTHER, KEEP_BEST, MORE_DROPOUT),
 }  # fmt: skip
 """By finding what to try, the first first."""
 
@@ -127,16 +127,29 @@ def remedies_for(finding: Finding) -> list[Remedy]:
     return sorted(known, key=lambda remedy: next(iter(remedy.moves)) not in finding.evidence)
 
 
-def applied(remedy: Remedy, config: Config, space: Space, defaults: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What a remedy changes about a config: by parameter the value before and the one to try; empty where it cannot.
+def suiting(run: Run) -> frozenset[str]:
+    """The hyperparameters of the loop that the data and the loss of a training are known to suit."""
+    shape = run.audit.get("splits", {}).get("train", {}).get("shape", ())
+    alterable = {"augment"} if run.audit.get("words") or len(shape) > 1 else set()
+    # Of a loss of the trainable's own, which smooths and weighs as it likes, none is expected.
+    labelled = (
+        {"label_smoothing", "class_weights"} if run.audit.get("classes") and run.probes.get("expected_loss") else set()
+    )
+    return EVERYWHERE | alterable | labelled
 
-    A parameter that the config lacks takes part where the platform's loop reads it, by `defaults`, and it can be set
-    for any data and loss. Values stay within the domains of the space; a constant is a person's word and stays.
+
+def applied(remedy: Remedy, run: Run, space: Space, defaults: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What a remedy changes about a training's config: by parameter the value before and the one to try; empty where it
+    cannot.
+
+    A parameter that the config lacks takes part where the platform's loop reads it, by `defaults`, and data and loss
+    are known to suit it. Values stay within the domains of the space; a constant is a person's word and stays.
     """
+    config, known = run.config, suiting(run)
     changes: dict[str, tuple[Any, Any]] = {}
     for short, move in remedy.moves.items():
         name = next((known for known in config if known.rpartition(".")[2] == short), short)
-        if name not in config and (short not in defaults or short not in EVERYWHERE):
+        if name not in config and (short not in defaults or short not in known):
             continue
         before = config.get(name, defaults.get(short))
         try:

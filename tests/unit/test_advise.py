@@ -43,7 +43,14 @@ class Told:
 
     def __init__(self) -> None:
         self.history = History(Path("nowhere"))
-        self.tell("sweep", format=FORMAT, spec=SPEC.document(), began=0, ready=0, defaults={"augment": 0})
+        self.tell(
+            "sweep",
+            format=FORMAT,
+            spec=SPEC.document(),
+            began=0,
+            ready=0,
+            defaults={"augment": 0, "restore_best": False},
+        )
         space = SPEC.space.model_dump(mode="json", by_alias=True)
         self.tell(
             "phase", phase="explore", phase_kind="explore", space=space, changes=[], comparison=None, trials=40
@@ -88,8 +95,8 @@ def test_the_best_trial_is_advised_first_and_for_what_it_suffers_from():
     told.trial(fine(2.0), lr=0.02)
     advice = told.advise()
     assert (advice.of, advice.finding) == (best, "overfit")
-    assert advice.changes == {"augment": (0, 1)}
-    assert advice.config == {**BASE, "augment": 1}
+    assert advice.changes == {"restore_best": (False, True)}
+    assert advice.config == {**BASE, "restore_best": True}
     assert "rose from" in advice.message
 
 
@@ -106,12 +113,12 @@ def test_what_was_tried_least_comes_first_and_nothing_is_tried_twice():
     told = Told()
     best = told.trial(overfitted(0.3))
     tried = []
-    for _ in range(3):
+    for _ in range(4):
         advice = told.advise()
         tried.append(next(iter(advice.changes)))
         assert advice.of == best
         told.trial(NOTHING, (best, advice.finding, advice.changes), **advice.config)
-    assert tried == ["augment", "dropout", "weight_decay"]
+    assert tried == ["restore_best", "augment", "dropout", "weight_decay"]
     assert told.advise() is None, "its remedies are all tried, and it is the only one that suffers"
     second = told.trial(overfitted(0.4), lr=0.02)
     assert told.advise().of == second, "one failure is none too many"
@@ -121,12 +128,12 @@ def test_advice_that_keeps_failing_is_no_longer_given():
     told = Told()
     one, other = told.trial(overfitted(0.3)), told.trial(overfitted(0.35), lr=0.02)
     for of in (one, other):
-        told.trial(fine(9.0), (of, "overfit", {"augment": [0, 1]}), lr=0.05)
-    assert failing(told.history) == {("overfit", "augment")}
+        told.trial(fine(9.0), (of, "overfit", {"restore_best": [False, True]}), lr=0.05)
+    assert failing(told.history) == {("overfit", "restore_best")}
     third = told.trial(overfitted(0.2), lr=0.03)
     advice = told.advise()
-    assert (advice.of, list(advice.changes)) == (third, ["dropout"])
-    told.trial(fine(0.1), (one, "overfit", {"augment": [0, 1]}), lr=0.06)
+    assert (advice.of, list(advice.changes)) == (third, ["augment"])
+    told.trial(fine(0.1), (one, "overfit", {"restore_best": [False, True]}), lr=0.06)
     assert not failing(told.history), "a success takes it back"
 
 
