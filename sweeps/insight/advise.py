@@ -201,7 +201,7 @@ def failing(history: History) -> set[tuple[str, str]]:
 
 def as_words(one: Tried) -> str:
     """`dropout 0.1 → 0.2 for overfit: validation loss −4 % (3 of 4 tries)`."""
-    changes = ", ".join(f"{name} {shown(before)} → {shown(after)}" for name, (before, after) in one.changes[0].items())
+    changes = changes_in_words(one.changes[0])
     more = f" (and {len(one.changes) - 1} more such)" if len(one.changes) > 1 else ""
     metric = "validation loss" if one.outcomes[0].metric == LOSS else one.outcomes[0].metric
     moved = f"{metric} {one.change:+.1%}".replace("-", "−").replace("%", " %")
@@ -209,6 +209,11 @@ def as_words(one: Tried) -> str:
     what = "to compare" if one.finding == COMPARED else f"for {one.finding}"
     number = len(one.outcomes)
     return f"{changes}{more} {what}: {came} (better in {one.helped} of {number} {'try' if number == 1 else 'tries'})"
+
+
+def changes_in_words(changes: Changes) -> str:
+    """`lr 0.02 → 0.01, schedule constant → cosine`."""
+    return ", ".join(f"{name} {shown(before)} → {shown(after)}" for name, (before, after) in changes.items())
 
 
 def shown(value: Any) -> str:

@@ -14,7 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.history import Epoch, History, TrialHistory
+from sweeps.history import LIVE, Epoch, History, TrialHistory
+from sweeps.insight.advise import changes_in_words
+from sweeps.insight.diagnose import diagnose
+from sweeps.insight.runs import of_trial
 from sweeps.journal import Line
 from sweeps.space import Float
 from sweeps.spec import phase_name
@@ -105,6 +108,18 @@ def sweep_record(history: History, gone_at: float | None = None, links: str = ""
     )
 
 
+def suffered(history: History, trial: TrialHistory) -> list[str]:
+    """What an ended trial suffered from, the likeliest first."""
+    over = trial.epochs and trial.status not in LIVE
+    return [found.finding for found in diagnose(of_trial(history, trial)).findings] if over else []
+
+
+def advised(history: History, trial: TrialHistory) -> str:
+    """`overfit of explore-003: dropout 0.1 → 0.2` of a trial that tests advice; empty of others."""
+    line = history.advice.get(trial.trial)
+    return f"{line['finding']} of {line['of']}: {changes_in_words(line['changes'])}" if line else ""
+
+
 def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at: float | None = None) -> RunRecord:
     """The run of one trial; `sweep_run` is the id of the sweep's run."""
     status, reason, ended = trial.status, trial.reason, trial.ended
@@ -134,6 +149,8 @@ def trial_record(history: History, trial: TrialHistory, sweep_run: str, gone_at:
         "failures": "\n".join(failures),
         "pbt.cloned_from": trial.exploits[-1].donor if trial.exploits else "",
         "sweep.findings": ", ".join(dict.fromkeys(findings)),
+        "sweep.diagnosis": ", ".join(suffered(history, trial)),
+        "sweep.advice": advised(history, trial),
         "sweep.checkpoint": trial.checkpoint or "",  # in the sweep's folder, which may be moved
         "mlflow.runColor": colour(history, trial.phase),
         "nonfinite": ", ".join(nonfinite(trial.epochs)),

@@ -244,3 +244,21 @@ def test_a_trial_keeps_the_code_and_data_that_it_was_trained_with(unfinished: Hi
 
 def test_text_that_a_database_cannot_hold_is_made_fit(history: History) -> None:
     assert cut("caf\udce9\0!") == "caf??!"
+
+
+def test_a_trial_tells_what_it_suffered_from_and_which_advice_it_tests(unfinished: History) -> None:
+    ended = next(trial for trial in unfinished.trials.values() if trial.status == "FINISHED" and trial.whole)
+    at_work = unfinished.trials["refine-002"]
+    for trial in (ended, at_work):
+        trial.epochs = [
+            replace(trial.epochs[0], epoch=n, metrics={"train/loss": 3.0, "val/loss": 4.0 if n < 8 else math.inf})
+            for n in range(1, 9)
+        ]
+    changes = {"dropout": [0.1, 0.2], "lr": [0.02, 0.01]}
+    line = {"kind": "advice", "at": 0.0, "trial": ended.trial, "of": "explore-003", "finding": "overfit"}
+    unfinished.apply({**line, "changes": changes})
+    tags = trial_record(unfinished, ended, "abc").tags
+    assert tags["sweep.diagnosis"].startswith("lr_too_high")
+    assert tags["sweep.advice"] == "overfit of explore-003: dropout 0.1 → 0.2, lr 0.02 → 0.01"
+    tags = trial_record(unfinished, at_work, "abc").tags
+    assert (tags["sweep.diagnosis"], tags["sweep.advice"]) == ("", ""), "it has not ended"
