@@ -20,7 +20,7 @@ from sweeps.insight.curves import Ranking, rank
 from sweeps.insight.diagnose import diagnose
 from sweeps.insight.findings import Finding, listed
 from sweeps.insight.runs import of_trial
-from sweeps.space import WIDEN, Domain, Range, Side, edge_of
+from sweeps.space import EDGE, WIDEN, Domain, Range, Side, edge_of
 from sweeps.spec import Confirm, Refine, SearchPhase, SweepSpec, phase_name
 
 ENOUGH = 8
@@ -33,8 +33,8 @@ EARLY = 0.3
 """Best before this share of the epochs: too many."""
 LONGER, AFTER_BEST = 1.5, 1.5
 """What epochs are multiplied with that were too few; the best epoch, where they were too many."""
-FEW_VALUES = 4
-"""A range of fewer values has no middle."""
+LUCK = 0.1
+"""So probable it may be that as many lie at an edge by luck: of few values many do."""
 TAIL = 3
 """The last one in so many of a curve's values tells how much it goes up and down."""
 BEST = 5
@@ -155,10 +155,8 @@ def edges(history: History, spec: SweepSpec, phase: SearchPhase, ranking: Rankin
     for name in space.searched:
         domain = space[name]
         values = [config[name] for config in configs if name in config]
-        if not isinstance(domain, Range) or len(domain.grid(FEW_VALUES)) < FEW_VALUES:
-            continue  # of few values many lie at an edge
-        side, count = edge_of(domain, values)
-        if side is None:
+        side, count = edge_of(domain, values) if isinstance(domain, Range) else (None, 0)
+        if side is None or by_luck(count, min(len(values), BEST), 1 / len(domain.grid(round(1 / EDGE)))) > LUCK:
             continue
         message = f"{count} of the best {BEST} have {name} at the {side} edge of {domain}"
         evidence = {"parameter": name, "side": side}
@@ -169,6 +167,11 @@ def edges(history: History, spec: SweepSpec, phase: SearchPhase, ranking: Rankin
         else:
             told = f"{message}, to which it was narrowed: `sweeps extend` tries more."
             yield Finding("edge_of_space", "info", told, evidence)
+
+
+def by_luck(count: int, of: int, share: float) -> float:
+    """The probability that at least `count` of `of` draws hit what has that share."""
+    return sum(math.comb(of, hits) * share**hits * (1 - share) ** (of - hits) for hits in range(count, of + 1))
 
 
 def end_of(domain: Domain, side: Side) -> float | None:

@@ -2,11 +2,12 @@
 
 from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo, Range
 from sweeps.space.mutate import mutate
-from sweeps.space.narrow import WIDEN, Change, Side, edge_of, narrow
+from sweeps.space.narrow import EDGE, WIDEN, Change, Side, edge_of, narrow
 from sweeps.space.playbook import PLAYBOOK
 from sweeps.space.space import Config, Configs, Space
 
 __all__ = [
+    "EDGE",
     "PLAYBOOK",
     "WIDEN",
     "Change",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeps.history import History, Record
-from sweeps.insight.search import jitter, judge, lengthened, with_lengths
+from sweeps.insight.search import by_luck, jitter, judge, lengthened, with_lengths
 from sweeps.journal import FORMAT, read
 from sweeps.phases.advice import close
 from sweeps.spec import SweepSpec
@@ -22,7 +22,7 @@ CONFIRM = {"kind": "confirm"}
 
 def spec(*phases: dict, **fields: Any) -> SweepSpec:
     """A spec with these phases."""
-    return SweepSpec.model_validate({"trainable": "a:b", "space": SPACE, "phases": list(phases), **fields})
+    return SweepSpec.model_validate({"trainable": "a:b", "space": SPACE, **fields, "phases": list(phases)})
 
 
 def swept(made: SweepSpec, curves: list[list[float]], configs: list[dict] | None = None, **metrics: list) -> History:
@@ -88,11 +88,22 @@ def test_few_trials_say_nothing():
     ],
 )
 def test_the_best_lie_at_an_edge(lr, phases, severity, said):
-    configs = [{"lr": lr if n < 3 else 1e-3 * (1 + n / 10), "width": 30, "batch_size": 16} for n in range(10)]
+    configs = [
+        {"lr": lr if n < 3 else 1e-3 * (1 + n / 10), "width": 30, "batch_size": 16 + 16 * (n % 2)} for n in range(10)
+    ]
     made = spec(*phases)
     finding = found(swept(made, SETTLED, configs), made)["edge_of_space"]
     assert (finding.severity, finding.evidence["parameter"]) == (severity, "lr")
     assert said in finding.message
+
+
+@pytest.mark.parametrize(("times", "told"), [(2, False), (3, False), (4, True)])
+def test_of_few_values_many_lie_at_an_edge_by_luck(times, told):
+    space = {**SPACE, "batch_size": {"powers_of_two": [16, 64]}}
+    made = spec(EXPLORE, space=space)
+    configs = [{"lr": 0.01, "width": 30, "batch_size": 64 if n < times else 32} for n in range(10)]
+    assert ("edge_of_space" in found(swept(made, SETTLED, configs), made)) == told
+    assert by_luck(4, 5, 1 / 3) == pytest.approx(11 / 243)
 
 
 def test_a_narrowed_edge_is_none_of_the_spec_s():
