@@ -32,7 +32,7 @@ from sweeps.insight.runs import of_history
 from sweeps.insight.search import with_lengths
 from sweeps.journal import now
 from sweeps.launch import inspect_trainable, pool_of, standard_hyperparameters
-from sweeps.phases import audit, confirm, evolve, explore, grid, preflight, refine, replay
+from sweeps.phases import advice, audit, confirm, evolve, explore, grid, preflight, refine, replay
 from sweeps.plan import (
     UNKNOWN,
     baseline_of,
@@ -333,6 +333,8 @@ class Sweep:
                     RUN[phase.kind](engine, phase)
                     if engine.spent():
                         break
+            if not engine.spent():
+                advice.conclude(engine)
             engine.keeper.clean()
             status, reason = ("INTERRUPTED", engine.spent()) if engine.spent() else ("FINISHED", "all phases")
         except Exception as error:

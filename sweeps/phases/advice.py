@@ -4,11 +4,14 @@ what the phase itself shows, and other epochs for the next one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from sweeps.engine import Engine
+from sweeps.insight import whole
 from sweeps.insight.advise import Advice, advise, compared, given, outcome
+from sweeps.insight.findings import Finding
 from sweeps.insight.search import Lengthened, judge, lengthened, with_lengths
 from sweeps.plan import ZERO_ARMS
 from sweeps.search import Proposal
@@ -48,17 +51,27 @@ def close(engine: Engine, phase: SearchPhase) -> None:
             engine.record.write("advice", **told, outcome=asdict(came))
     if engine.spent():
         return
-    known = {(line.get("phase"), line["message"]) for line in history.findings}
-    for found in judge(history, engine.spec, phase):
-        message = f"{name}: {found.message}"
-        if (name, message) not in known:
-            engine.record.write(
-                "finding", finding=found.finding, severity=found.severity, message=message, phase=name,
-                evidence=dict(found.evidence),
-            )  # fmt: skip
+    tell(engine, name, judge(history, engine.spec, phase))
     longer = lengthened(history, engine.spec, phase)
     if longer is not None:
         lengthen(engine, longer)
+
+
+def conclude(engine: Engine) -> None:
+    """Write what the sweep showed as a whole, when its phases have ended."""
+    tell(engine, "sweep", whole.judge(engine.record.history, engine.spec))
+
+
+def tell(engine: Engine, about: str, findings: Iterable[Finding]) -> None:
+    """Write findings about a phase or the sweep, those that are not written yet."""
+    known = {line["message"] for line in engine.record.history.findings}
+    for found in findings:
+        message = f"{about}: {found.message}"
+        if message not in known:
+            engine.record.write(
+                "finding", finding=found.finding, severity=found.severity, message=message, phase=about,
+                evidence=dict(found.evidence),
+            )  # fmt: skip
 
 
 def lengthen(engine: Engine, longer: Lengthened) -> None:

@@ -1,6 +1,6 @@
 """What may be tried: domains, conditions, the playbook's ranges; decode, encode, narrow, mutate."""
 
-from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo, Range
+from sweeps.space.domains import Choice, Constant, Domain, Float, Int, PowersOfTwo, Range, show
 from sweeps.space.mutate import mutate
 from sweeps.space.narrow import EDGE, WIDEN, Change, Side, edge_of, narrow
 from sweeps.space.playbook import PLAYBOOK
@@ -25,4 +25,5 @@ __all__ = [
     "edge_of",
     "mutate",
     "narrow",
+    "show",
 ]

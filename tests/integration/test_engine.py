@@ -495,8 +495,10 @@ def test_a_sweep_tries_what_is_advised_and_says_whether_it_helped(tmp_path: Path
         line = history.advice[arm.trial]
         assert (arm.config[parameter], history.trials[line["of"]].config[parameter] > 0) == (0.0, True)
         assert (line["finding"], line["outcome"]["helped"]) == ("regularisation", False)
+    told = [found["message"] for found in history.findings if found["finding"] == "regularisation"]
+    assert len(told) == 2
+    assert all(message.startswith("sweep: ") for message in told)
     page = (sweep.folder / "report.html").read_text()
-    assert "weight_decay" in page
     assert "to compare: validation loss +" in page
     assert "for overfit: validation loss" in page
 
