@@ -1,7 +1,7 @@
 """What is wrong with the data, as counts and row numbers: what a practitioner looks for before anything is trained.
 
 Place in the flow: a slot answers `audit` with this for the baseline's data; the audit phase judges it. The rows are
-read in parts, and what is kept of each is a few numbers (`data.sketch`), so a million rows fit where their data do.
+read in parts, in a few passes, and a hundred bytes are kept of each (`data.copies`), so memory hardly follows the data.
 
 Inputs are numbers (arrays, tables, images, series), or whole numbers that stand for words. Rows are told by their
 number in their split, from 0.
@@ -9,31 +9,28 @@ number in their split, from 0.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from trainables.contract import Config, Fidelity, Trainable
-from trainables.data.raw import Array, Raw, open_raw
-from trainables.data.similar import NEAR, digests, groups, near_pairs, near_texts, usual_distance
-from trainables.data.sketch import BEYOND, SKETCH, Moments, Sketch, flat, of_words
-from trainables.label_errors import LEAST, out_of_sample, suspects
+from trainables.data.copies import copies
+from trainables.data.faults import as_they_are
+from trainables.data.pictures import Frames, are_pictures, sizes
+from trainables.data.raw import EXAMPLES, Raw, open_raw
+from trainables.data.sketch import SKETCH, Moments, Sketch, flat, of_words
+from trainables.data.words import means_words
+from trainables.label_errors import wrong_labels
 
-EXAMPLES = 10
-"""Rows that are named of each kind of trouble."""
 FEW_COLUMNS = 4 * SKETCH
 """Labels of rows with more numbers are judged by what is kept of them."""
-LABEL_ROWS = 10_000
-"""So many training rows are looked at for labels that are wrong."""
-SPREAD_ROWS = 50_000
-"""So many rows tell how a column's numbers are spread."""
-VOCABULARY = 2**22
-"""Whole numbers from 0 to below this may be words."""
-AGREEMENT = 0.7
-"""Classifiers that think otherwise of more rows know too little to judge labels."""
+SPREAD_ROWS, SPREAD_NUMBERS = 50_000, 2**22
+"""So many rows, or numbers, tell how a column's numbers are spread."""
 FAR = 12.0
 """A number so many times the middle half's width away from the median is an outlier."""
 
@@ -46,12 +43,16 @@ class Audit:
     """By split: `rows`, `looked_at`, `shape` and `dtype` of a row's inputs."""
     unreadable: list[str] = field(default_factory=list)
     """Splits whose rows are no pairs of numbers that can be fetched by index."""
+    faults: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """By split and finding why training refuses its source: `messages`, how many `rows` are not looked at for that, and
+    `examples` of them."""
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     """By split the rows of each class, whose label is a text as in JSON; empty for numbers as targets."""
     strange_labels: dict[str, list[int]] = field(default_factory=dict)
     """By split, labels that are negative, or that train does not have."""
     non_finite: dict[str, list[Any]] = field(default_factory=dict)
-    """By split `[rows with one, columns with one, examples]`; the targets count as a column."""
+    """By split `[rows with one, columns with one, examples, rows by the name of a column]`, of the columns those with
+    most; the targets count as a column."""
     constant: list[str] = field(default_factory=list)
     """Columns with one value in all training rows."""
     columns: int = 0
@@ -66,6 +67,10 @@ class Audit:
     """By split, of the median column: `deviation` over train's, and how far the `mean` is from train's, in those."""
     words: bool = False
     """Whether the inputs are whole numbers that stand for words."""
+    sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By split of a folder of images, what its files are like, as `pictures.sizes` has it."""
+    frames: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By split of images: `blank` and `barred` ones, their number and `examples` of rows."""
     outliers: dict[str, Any] = field(default_factory=dict)
     """`rows` with a number far from all others, `examples` of (row, column, value)."""
     duplicates: dict[str, Any] = field(default_factory=dict)
@@ -80,49 +85,74 @@ class Audit:
 
 def audit(trainable: Trainable, config: Config, fidelity: Fidelity) -> Audit:
     """Look through a trainable's data."""
-    data = trainable.data(config, fidelity)
-    return audit_splits({"train": data.train, "val": data.val, "test": data.test})
+    with as_they_are():
+        data = trainable.data(config, fidelity)
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return audit_splits(splits, lambda: trainable.model(config, data))
 
 
-def audit_splits(given: Mapping[str, Any]) -> Audit:
-    """Look through splits, of which `train` is one."""
+def audit_splits(given: Mapping[str, Any], network: Callable[[], nn.Module] | None = None) -> Audit:
+    """Look through splits, of which `train` is one; `network`: makes the one that reads them, where there is one."""
     found = Audit()
-    splits: dict[str, Raw] = {}
-    for name, split in given.items():
-        if split is None:
-            continue
-        raw = open_raw(name, split)
-        if raw is None or not len(raw):
-            found.unreadable.append(name)
-        else:
-            splits[name] = raw
-            shape = list(raw.take(np.arange(1)).shape[1:])
-            dtype = str(raw.take(np.arange(1)).dtype)
-            found.splits[name] = {"rows": raw.rows, "looked_at": len(raw), "shape": shape, "dtype": dtype}
+    splits = opened(found, given)
     if "train" not in splits:
         return found
     labels(found, splits)
     train = splits["train"]
-    found.columns, found.words = int(train.take(np.arange(1)).size), means_words(train)
-    moments = {} if found.words else {name: Moments(raw) for name, raw in splits.items()}
+    found.columns, found.words = int(train.take(np.arange(1)).size), means_words(train, network)
+    moments = {} if found.words else {name: passed(found, name, raw) for name, raw in splits.items()}
     for name, raw in splits.items():
         if trouble := non_finite(raw, moments.get(name)):
             found.non_finite[name] = trouble
     if not found.words:
         columns_of(found, splits, moments)
     sketch = of_words if found.words else Sketch(train, moments["train"])
-    alike(found, splits, flat if found.words else sketch)
+    found.duplicates, found.leakage = copies(splits, flat if found.words else sketch, found.words, bool(found.classes))
     if found.classes:
-        wrong_labels(found, train, sketch)
+        found.label_errors = wrong_labels(train, sketch if found.words or found.columns > FEW_COLUMNS else None)
     return found
 
 
-def means_words(raw: Raw) -> bool:
-    """Whether inputs are whole numbers in rows of several, none below 0 or above what a vocabulary has."""
+def opened(found: Audit, given: Mapping[str, Any]) -> dict[str, Raw]:
+    """The splits that can be read; and what is known of them before that."""
+    splits = {}
+    for name, split in given.items():
+        if split is None:
+            continue
+        raw = open_raw(name, split)
+        for fault in raw.faults if raw is not None else ():
+            of_split = found.faults.setdefault(name, {})
+            told = of_split.setdefault(fault.finding, {"messages": [], "rows": 0, "examples": []})
+            told["messages"] += [fault.message][: EXAMPLES - len(told["messages"])]
+            told["rows"] += len(fault.rows)
+            told["examples"] += fault.rows[: EXAMPLES - len(told["examples"])]
+        if raw is None or not len(raw):
+            found.unreadable.append(name)
+            continue
+        splits[name] = raw
+        first = raw.take(np.arange(1))
+        found.splits[name] = {
+            "rows": raw.rows, "looked_at": len(raw), "shape": list(first.shape[1:]), "dtype": str(first.dtype),
+        }  # fmt: skip
+        if raw.files is not None:
+            found.sizes[name] = sizes(raw.files, first.shape[-2:])
+    return splits
+
+
+def passed(found: Audit, name: str, raw: Raw) -> Moments:
+    """Go through the rows of a split for what is seen in one pass: what its columns are like, and frames of images."""
     first = raw.take(np.arange(1))
-    if first.dtype.kind not in "iu" or first.dtype.itemsize == 1 or first.ndim != 2:
-        return False
-    return all(part.min() >= 0 and part.max() < VOCABULARY for _, part in raw.parts())
+    moments, frames = Moments(first.size), Frames() if are_pictures(first) else None
+    for start, part in raw.parts():
+        moments.add(part)
+        if frames:
+            frames.add(start, part)
+    if frames and (frames.blanks or frames.bars):
+        found.frames[name] = {
+            "blank": {"rows": frames.blanks, "examples": raw.numbers(frames.blank)},
+            "barred": {"rows": frames.bars, "examples": raw.numbers(frames.barred)},
+        }
+    return moments
 
 
 def labels(found: Audit, splits: Mapping[str, Raw]) -> None:
@@ -179,21 +209,25 @@ def non_finite(raw: Raw, moments: Moments | None) -> list[Any]:
     `moments` have counted the inputs; None where these are whole numbers.
     """
     rows: list[int] = []
-    columns: set[int] = set()
+    by_column = np.zeros(moments.columns if moments else 0, np.int64)
     count = 0
-    if moments and not moments.whole:
+    if moments and (moments.count < len(raw)).any():
         for start, part in raw.parts():
             bad = ~np.isfinite(flat(part))
             at = np.flatnonzero(bad.any(1))
             count += len(at)
-            columns.update(np.flatnonzero(bad.any(0)).tolist())
+            by_column += bad.sum(0)
             rows += raw.numbers(start + at[: EXAMPLES - len(rows)])
+    worst = np.argsort(-by_column, kind="stable")[:EXAMPLES]
+    named = {column_name(raw, int(column)): int(by_column[column]) for column in worst if by_column[column]}
+    columns = int((by_column > 0).sum())
     if raw.y.dtype.kind == "f" and not np.isfinite(raw.y).all():
         at = np.flatnonzero(~np.isfinite(raw.y).reshape(len(raw), -1).all(1))
         count += len(at)
-        columns.add(-1)
+        columns += 1
+        named["the targets"] = len(at)
         rows += raw.numbers(at[: EXAMPLES - len(rows)])
-    return [count, len(columns), rows] if count else []
+    return [count, columns, rows, named] if count else []
 
 
 def column_name(raw: Raw, column: int) -> str:
@@ -203,12 +237,7 @@ def column_name(raw: Raw, column: int) -> str:
 
 def outliers(train: Raw, columns: NDArray[np.int64]) -> dict[str, Any]:
     """Numbers far beyond the middle half of their column; of a column whose middle half is one number none."""
-    some = np.linspace(0, len(train) - 1, min(len(train), SPREAD_ROWS)).astype(np.int64)
-    sample = flat(train.take(some))[:, columns].astype(np.float64)
-    sample[~np.isfinite(sample)] = np.nan
-    low, middle, high = np.nanquantile(sample, (0.25, 0.5, 0.75), axis=0)
-    width = high - low
-    bound = np.where(width > 0, FAR * width, np.inf)
+    middle, bound = (measure[columns] for measure in spread_of(train))
     count = 0
     examples: list[list[Any]] = []
     for start, part in train.parts():
@@ -224,121 +253,19 @@ def outliers(train: Raw, columns: NDArray[np.int64]) -> dict[str, Any]:
     return {"rows": count, "examples": examples} if count else {}
 
 
-def alike(found: Audit, splits: Mapping[str, Raw], sketch: Callable[[Array], Array]) -> None:
-    """Rows of train that are there twice, and rows of other splits that train has; `sketch`: what near ones are told
-    by, of texts their words."""
-    # Rows of another shape have no like there.
-    like_train = {name: raw for name, raw in splits.items() if raw.take(np.arange(1)).size == found.columns}
-    starts, rows = {}, 0
-    for name, raw in like_train.items():
-        starts[name] = rows
-        rows += len(raw)
-    digest, sketches = np.empty(rows, np.uint64), []
-    for name, raw in like_train.items():
-        for start, part in raw.parts():
-            place = starts[name] + start
-            # One type for all splits, and one zero.
-            digest[place : place + len(part)] = digests(flat(part).astype(np.float64) + 0.0)
-            sketches.append(sketch(part))
-    everything = np.concatenate(sketches)
-    y = np.concatenate([raw.y.reshape(len(raw), -1)[:, 0] for raw in like_train.values()])
-    ends = starts["train"] + len(splits["train"])
-    same = groups(digest)
-    exact_of = np.arange(rows)
-    for group in same:
-        exact_of[group] = group[0]
-    first = np.flatnonzero(exact_of == np.arange(rows))
-    different = everything[first]
-    pairs = near_texts(different) if found.words else near_pairs(different, NEAR * usual_distance(different))
-    near = first[pairs]
-
-    in_train = [group[group < ends] for group in same]
-    in_train = [group for group in in_train if len(group) > 1]
-    near_train = near[(near < ends).all(1)]
-    extra = sum(len(group) - 1 for group in in_train)
-    near_extra = len(set(near_train[:, 1].tolist()))
-    conflicting = sum(len(np.unique(y[group])) > 1 for group in in_train) if found.classes else 0
-    if extra or near_extra:
-        shown = [splits["train"].numbers(group[:EXAMPLES]) for group in [*in_train, *near_train][:EXAMPLES]]
-        found.duplicates = {
-            "exact": extra, "near": near_extra, "examples": shown, "conflicting": conflicting,
-        }  # fmt: skip
-    owner = {name: (starts[name], starts[name] + len(raw)) for name, raw in like_train.items() if name != "train"}
-    for name, (start, end) in owner.items():
-        copies = {int(row): int(group[0]) for group in same if group[0] < ends for row in group if start <= row < end}
-        close = {
-            int(other): int(one)
-            for one, other in near.tolist()
-            if one < ends and start <= other < end and other not in copies
-        }
-        if copies or close:
-            some = [*copies.items(), *close.items()][:EXAMPLES]
-            own, of = (
-                splits[name].numbers([row - start for row, _ in some]),
-                splits["train"].numbers([o for _, o in some]),
-            )
-            examples = [list(pair) for pair in zip(own, of, strict=True)]
-            found.leakage[name] = {"exact": len(copies), "near": len(close), "examples": examples}
-
-
-@dataclass(frozen=True)
-class Suspected:
-    """Of labelled rows those whose label is probably another."""
-
-    probabilities: NDArray[np.float64]
-    """Of shape (rows, labels in their order), from classifiers of other rows."""
-    agreement: float
-    """The share of rows of which these thought as their label says."""
-    judged: bool
-    """Whether that is enough to suspect any."""
-    rows: NDArray[np.int64]
-    """The suspected ones, the most suspected first."""
-
-
-def suspected_labels(features: NDArray[np.float32], y: NDArray[np.int64]) -> Suspected:
-    """Look for wrong labels among rows of which each label has some, by standardised features of shape (rows, n)."""
-    given = np.unique(y, return_inverse=True)[1].astype(np.int64)
-    first = out_of_sample(features, given)
-    agreement = float((first.argmax(1) == given).mean())
-    if agreement < AGREEMENT:
-        return Suspected(first, agreement, False, np.empty(0, np.int64))
-    rows, second = suspects(first, features, given)
-    return Suspected(second, agreement, True, rows)
-
-
-def standardised(part: Array) -> NDArray[np.float32]:
-    """Rows with columns of mean 0 and standard deviation 1, as far as they vary."""
-    rows = flat(part)
-    clean = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64).clip(-BEYOND, BEYOND)
-    spread = clean.std(0)
-    standard: NDArray[np.float32] = ((clean - clean.mean(0)) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
-    return standard
-
-
-def wrong_labels(found: Audit, train: Raw, sketch: Callable[[Array], NDArray[np.float32]]) -> None:
-    """Training rows whose label is suspected; `sketch` for what is no table of few numbers."""
-    rows = np.linspace(0, len(train) - 1, min(len(train), LABEL_ROWS)).astype(np.int64)
-    known, codes, counts = np.unique(train.y[rows], return_inverse=True, return_counts=True)
-    rows = rows[np.isin(codes, np.flatnonzero(counts >= LEAST))]
-    known = np.unique(train.y[rows])
-    if len(known) < 2:
-        return
-    features = sketch if found.words or found.columns > FEW_COLUMNS else standardised
-    suspected = suspected_labels(features(train.take(rows)), train.y[rows])
-    probable = suspected.probabilities
-    likelier = probable[suspected.rows].argmax(1)
-    found.label_errors = {
-        "looked_at": len(rows),
-        "agreement": suspected.agreement,
-        "judged": suspected.judged,
-        "suspected": len(suspected.rows),
-        "examples": [
-            [
-                *train.numbers([rows[row]]),
-                int(train.y[rows[row]]),
-                int(known[other]),
-                float(probable[row, other]),
-            ]
-            for row, other in zip(suspected.rows[:EXAMPLES].tolist(), likelier.tolist(), strict=False)
-        ],
-    }
+def spread_of(train: Raw) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each column its median, and how far from it an outlier is: infinite where the middle half is one number."""
+    columns = train.take(np.arange(1)).size
+    count = min(len(train), SPREAD_ROWS, max(1, SPREAD_NUMBERS // columns))
+    sample = flat(train.take(np.linspace(0, len(train) - 1, count).astype(np.int64)))
+    middle, bound = np.empty(columns), np.empty(columns)
+    step = max(1, SPREAD_NUMBERS // 8 // count)
+    for start in range(0, columns, step):
+        block = sample[:, start : start + step].astype(np.float64)
+        block[~np.isfinite(block)] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # columns without a number
+            low, middle[start : start + step], high = np.nanquantile(block, (0.25, 0.5, 0.75), axis=0)
+        width = high - low
+        bound[start : start + step] = np.where(width > 0, FAR * width, np.inf)
+    return middle, bound

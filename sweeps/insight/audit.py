@@ -28,6 +28,12 @@ CONFLICT_SHARE = 0.005
 WRONG_SHARE = 0.03
 """Of the labels that were looked at: above it a warning; clean data have some hard rows."""
 OUTLIER_SHARE = 0.01
+ODD_SHARE = 0.05
+"""Of a folder's images: above it those far from the usual size, blurred or distorted ones are a warning. What counts as
+such, and as a bar, is told in `trainables.data.pictures`."""
+BARRED_SHARE = 0.05
+BLANK_SHARE = 0.01
+"""Of a split's images: above it bars at the edges, or images of one value, are a warning."""
 SCALE = 100.0
 """Inputs beyond this, or columns whose deviations, or whose mean and deviation, differ by this factor, are unscaled."""
 ORDER = {"block": 0, "warn": 1, "info": 2}
@@ -36,8 +42,9 @@ ORDER = {"block": 0, "warn": 1, "info": 2}
 def judge(audit: Mapping[str, Any]) -> list[Finding]:
     """The findings of an audit, one of each kind, the gravest first; `data` says what was looked at."""
     checks = (
-        readable, strange_labels, non_finite, constant_features, leakage, conflicting_labels, splits_differ,
-        label_errors, imbalance, few_rows, duplicates, outliers, unscaled_inputs,
+        readable, unusable_rows, strange_labels, non_finite, constant_features, leakage, conflicting_labels,
+        splits_differ, label_errors, imbalance, few_rows, duplicates, odd_sizes, image_modes, constant_borders,
+        blank_images, outliers, unscaled_inputs,
     )  # fmt: skip
     found = [finding for check in checks for finding in check(audit)]
     return [seen(audit), *sorted(found, key=lambda finding: ORDER[finding.severity])]
@@ -63,6 +70,22 @@ def readable(audit: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("not_audited", "info", message, {"splits": audit["unreadable"]})
 
 
+def unusable_rows(audit: Mapping[str, Any]) -> Iterator[Finding]:
+    """Rows without a target, files that are no images."""
+    for finding, what in (("missing_targets", "rows without a target"), ("unreadable_images", "images that are none")):
+        found = {split: faults[finding] for split, faults in audit.get("faults", {}).items() if finding in faults}
+        if found:
+            told = ", ".join(f"{split} {fault['rows']:,}" for split, fault in found.items())
+            message = f"there are {what} ({told}). {first_told(found)}"
+            yield Finding(finding, "block", message, {"splits": found})
+
+
+def first_told(faults: Mapping[str, Mapping[str, Any]]) -> str:
+    """What training would refuse data with, as a sentence."""
+    message = next(iter(faults.values()))["messages"][0].removeprefix("data: ")
+    return f"Training refuses the first: {message}" + ("" if message.endswith("?") else ".")
+
+
 def strange_labels(audit: Mapping[str, Any]) -> Iterator[Finding]:
     """Labels that cannot be."""
     for split, labels in audit["strange_labels"].items():
@@ -79,12 +102,19 @@ def strange_labels(audit: Mapping[str, Any]) -> Iterator[Finding]:
 def non_finite(audit: Mapping[str, Any]) -> Iterator[Finding]:
     """Numbers that are none."""
     if audit["non_finite"]:
-        told = [
-            f"{split}: {rows:,} rows, first {listed(examples)}"
-            for split, (rows, _, examples) in audit["non_finite"].items()
-        ]
-        message = f"there are missing or infinite numbers ({'; '.join(told)}). Fill them in, or drop such rows."
-        yield Finding("non_finite_inputs", "block", message, {"splits": audit["non_finite"]})
+        told = []
+        for split, (rows, _, examples, columns) in audit["non_finite"].items():
+            most = listed([f"{column} in {count:,}" for column, count in columns.items()])
+            told.append(f"{split}: {rows:,} rows, first {listed(examples)}; column {most}")
+        faults = {
+            split: found["non_finite_inputs"]
+            for split, found in audit.get("faults", {}).items()
+            if "non_finite_inputs" in found
+        }
+        mend = first_told(faults) if faults else "Fill them in, or drop such rows."
+        message = f"there are missing or infinite numbers ({'; '.join(told)}). {mend}"
+        evidence = {"splits": audit["non_finite"], "faults": faults}
+        yield Finding("non_finite_inputs", "block", message, evidence)
 
 
 def leakage(audit: Mapping[str, Any]) -> Iterator[Finding]:
@@ -205,6 +235,81 @@ def duplicates(audit: Mapping[str, Any]) -> Iterator[Finding]:
             f"{listed(found['examples'][0])}. They count more than others; drop them unless that is meant."
         )
         yield Finding("duplicates", severity, message, dict(found))
+
+
+def odd_sizes(audit: Mapping[str, Any]) -> Iterator[Finding]:
+    """Files of images far from the usual size or shape, and those that suffer when they are brought to size."""
+    refused = {split: found["odd_sizes"] for split, found in audit.get("faults", {}).items() if "odd_sizes" in found}
+    if refused:
+        told = ", ".join(f"{split} {fault['rows']:,}" for split, fault in refused.items())
+        message = f"there are images of another size than most ({told}), and none is given. {first_told(refused)}"
+        yield Finding("odd_sizes", "block", message, {"splits": audit["sizes"], "faults": refused})
+        return
+    parts, shares = [], [0.0]
+    for split, sizes in audit.get("sizes", {}).items():
+        usual = " x ".join(map(str, sizes["usual"]))
+        for kind, what in (
+            ("odd", f"are far from the usual {usual} (height x width)"),
+            ("enlarged", "are blurred, enlarged more than 2 times"),
+            ("stretched", f"are distorted, {' x '.join(map(str, sizes['size']))} being of another shape"),
+        ):
+            if rows := sizes[kind]["rows"]:
+                shares.append(rows / sizes["rows"])
+                file, height, width = sizes[kind]["examples"][0]
+                parts.append(f"{rows:,} ({shares[-1]:.1%}) of {split} {what}, such as {file} of {height} x {width}")
+    if parts:
+        severity: Severity = "warn" if max(shares) > ODD_SHARE else "info"
+        message = (
+            f"of the images {'; '.join(parts)}. Look at them; drop what is no picture of its class, cut or pad the "
+            "others to one shape, and bring all to a size that most of them have at least."
+        )
+        yield Finding("odd_sizes", severity, message, {"splits": audit["sizes"]})
+
+
+def image_modes(audit: Mapping[str, Any]) -> Iterator[Finding]:
+    """Files of images some of which have other channels than most."""
+    modes: dict[str, int] = {}
+    for sizes in audit.get("sizes", {}).values():
+        for mode, rows in sizes["modes"].items():
+            modes[mode] = modes.get(mode, 0) + rows
+    if len(modes) > 1:
+        told = ", ".join(f"{rows:,} {mode}" for mode, rows in sorted(modes.items(), key=lambda item: -item[1]))
+        message = (
+            f"the images are stored in different ways ({told}) and all read alike; what is see-through loses its "
+            "mask, and grey ones among coloured ones may give their class away. Store all in one way."
+        )
+        yield Finding("image_modes", "info", message, {"modes": modes})
+
+
+def constant_borders(audit: Mapping[str, Any]) -> Iterator[Finding]:
+    """Images with bars at their edges."""
+    yield from framed(
+        audit,
+        "barred",
+        "constant_borders",
+        "have bars of one value at their edges, as of films or padding",
+        "Cut the bars off, or pad all alike: whether they are there may tell a class.",
+        BARRED_SHARE,
+    )
+
+
+def blank_images(audit: Mapping[str, Any]) -> Iterator[Finding]:
+    """Images with one value everywhere."""
+    mend = "Nothing is to be seen on them: drop them, or see why they were not read."
+    yield from framed(audit, "blank", "blank_images", "are of one value everywhere", mend, BLANK_SHARE)
+
+
+def framed(audit: Mapping[str, Any], kind: str, finding: str, what: str, mend: str, bound: float) -> Iterator[Finding]:
+    """Images of a kind; a warning above a share of a split."""
+    found = {split: frames[kind] for split, frames in audit.get("frames", {}).items() if frames[kind]["rows"]}
+    if found:
+        shares = {split: frame["rows"] / audit["splits"][split]["looked_at"] for split, frame in found.items()}
+        told = ", ".join(
+            f"{frame['rows']:,} ({shares[split]:.1%}) of {split}, such as row {frame['examples'][0]}"
+            for split, frame in found.items()
+        )
+        severity: Severity = "warn" if max(shares.values()) > bound else "info"
+        yield Finding(finding, severity, f"of the images {told}, {what}. {mend}", {"splits": found})
 
 
 def outliers(audit: Mapping[str, Any]) -> Iterator[Finding]:

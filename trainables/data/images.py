@@ -11,21 +11,34 @@ width).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from trainables.contract import TrainableError
 from trainables.data import mapped
+from trainables.data.faults import Fault, met
 
+Pixels = NDArray[np.uint8]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
-def image_folder(
-    path: str | Path, size: tuple[int, int] | None = None, cache: str | Path | None = None
-) -> mapped.Mapped:
+@dataclass(frozen=True)
+class Images(mapped.Mapped):
+    """Converted images; `x` is uint8 of shape (rows, channels, height, width)."""
+
+    files: pa.Table = field(default_factory=lambda: pa.table({}))
+    """Of each row its `file`, below the folder of all, and what that held: `height`, `width`, and `mode` as Pillow has
+    it; a side of 0 where nothing could be read."""
+
+
+def image_folder(path: str | Path, size: tuple[int, int] | None = None, cache: str | Path | None = None) -> Images:
     """The images in `<path>/<class>/…`, classes and files in the order of their names.
 
     `size`: (height, width) that all are brought to; None: they have one size. Raises TrainableError, with the folder or
@@ -38,8 +51,10 @@ def image_folder(
     files = [file for of_class in found.values() for file in of_class]
     settings = ["images", size, {name: len(of_class) for name, of_class in found.items()}]
     name = mapped.digest(settings, mapped.digest_of_files(files, place))
-    x, y, meaning = mapped.unpacked(mapped.converted(place, name, lambda: convert(found, size)))
-    return mapped.Mapped(x, y, meaning["classes"])
+    stored = mapped.converted(place, name, lambda: convert(Path(path), found, size))
+    x, y, meaning = mapped.unpacked(stored)
+    told = stored.select(["file", "height", "width", "mode"])
+    return Images(x, y, meaning["classes"], faults=meaning["faults"], files=told)
 
 
 def files_by_class(path: Path) -> dict[str, list[Path]]:
@@ -57,22 +72,50 @@ def files_by_class(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def convert(found: dict[str, list[Path]], size: tuple[int, int] | None) -> pa.Table:
-    """Pixels and classes as they are mapped."""
+def convert(root: Path, found: dict[str, list[Path]], size: tuple[int, int] | None) -> pa.Table:
+    """Pixels and classes as they are mapped, and what the files below the root held."""
     files = [file for of_class in found.values() for file in of_class]
-    colours = any(mode_of(file) != "L" for file in files)  # grey where all images are
-    images = [pixels(file, colours, size) for file in files]
-    shapes = Counter(image.shape for image in images)
-    if len(shapes) > 1:
-        (usual, _), *_ = shapes.most_common()
-        at = next(number for number, image in enumerate(images) if image.shape != usual)
-        sides = " and ".join(" x ".join(map(str, shape[1:])) for shape in (images[at].shape, usual))
-        raise TrainableError(
-            f"data: {files[at]} is of another size than most images ({sides}, height x width). "
-            "Give size=(height, width)"
-        )
+    faults: list[Fault] = []
+    modes = [told(partial(mode_of, file), number, faults) for number, file in enumerate(files)]
+    colours = any(mode not in ("L", None) for mode in modes)  # grey where all images are
+    images, sides = [], np.zeros((len(files), 2), np.int32)
+    for number, (file, mode) in enumerate(zip(files, modes, strict=True)):
+        image = told(partial(upright, file, colours), number, faults) if mode else None
+        if image:
+            sides[number] = image.height, image.width
+        images.append(pixels(image, size) if image else None)
+    x = np.stack(of_one_size(files, images, faults))
     y = np.repeat(np.arange(len(found)), [len(of_class) for of_class in found.values()])
-    return mapped.packed(np.stack(images), pa.array(y, pa.int64()), {"classes": list(found)})
+    names = [str(file.relative_to(root)) for file in files]
+    return mapped.packed(
+        x, pa.array(y, pa.int64()), {"classes": list(found)}, faults, file=pa.array(names),
+        height=pa.array(sides[:, 0]), width=pa.array(sides[:, 1]), mode=pa.array([mode or "" for mode in modes]),
+    )  # fmt: skip
+
+
+def told(read: Callable[[], Any], number: int, faults: list[Fault]) -> Any:
+    """What is read of an image; None, and a fault, where that cannot be."""
+    try:
+        return read()
+    except TrainableError as error:
+        faults.append(met(Fault("unreadable_images", str(error), [number])))
+        return None
+
+
+def of_one_size(files: list[Path], images: list[Pixels | None], faults: list[Fault]) -> list[Pixels]:
+    """The images; black ones for those that could not be read, and for those of another size than most."""
+    shapes = Counter(image.shape for image in images if image is not None)
+    if not shapes:
+        raise TrainableError(faults[0].message)
+    (usual, _), *others = shapes.most_common()
+    if others:
+        odd = [number for number, image in enumerate(images) if image is not None and image.shape != usual]
+        first = next(image.shape for image in images if image is not None and image.shape != usual)
+        sides = " and ".join(" x ".join(map(str, shape[1:])) for shape in (first, usual))
+        why = f"{files[odd[0]]} is of another size than most images ({sides}, height x width)"
+        faults.append(met(Fault("odd_sizes", f"data: {why}. Give size=(height, width)", odd)))
+    black = np.zeros(usual, np.uint8)
+    return [black if image is None or image.shape != usual else image for image in images]
 
 
 def opened(file: Path) -> Any:
@@ -94,16 +137,22 @@ def mode_of(file: Path) -> str:
     return mode
 
 
-def pixels(file: Path, colours: bool, size: tuple[int, int] | None) -> np.ndarray[Any, Any]:
-    """The image as bytes of shape (channels, height, width), upright; of a moving one the first."""
-    from PIL import Image, ImageOps
+def upright(file: Path, colours: bool) -> Any:
+    """The image in a file, decoded, as it is meant to be seen; of a moving one the first."""
+    from PIL import ImageOps
 
     try:
         with opened(file) as image:
-            plain = ImageOps.exif_transpose(image).convert("RGB" if colours else "L")
+            return ImageOps.exif_transpose(image).convert("RGB" if colours else "L")
     except (OSError, ValueError) as error:
         raise TrainableError(f"data: {file} cannot be decoded: {error}. Is it whole?") from None
+
+
+def pixels(image: Any, size: tuple[int, int] | None) -> Pixels:
+    """An image as bytes of shape (channels, height, width)."""
+    from PIL import Image
+
     if size is not None:
-        plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    found = np.asarray(plain, dtype=np.uint8)
-    return found.transpose(2, 0, 1) if colours else found[None]
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    found = np.asarray(image, dtype=np.uint8)
+    return found.transpose(2, 0, 1) if found.ndim == 3 else found[None]

@@ -16,7 +16,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from trainables.contract import Batch, TrainableError
+from trainables.data.faults import Fault
 from trainables.data.feed import ahead
 
-FORMAT = 2
+FORMAT = 3
 """Of the converted files: part of their digest."""
 MOMENT_ROWS = 65536
 """So many rows at a time are summed up."""
@@ -47,6 +48,8 @@ class Mapped:
     """What the classes of the target mean; None for a number."""
     categories: dict[int, int] = field(default_factory=dict)
     """Of a table: column -> number of its categories, for those that hold codes; as `Mlp` takes it."""
+    faults: list[Fault] = field(default_factory=list)
+    """Why these rows cannot be trained on; there are some only where the audit reads."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -103,6 +106,8 @@ class ViewRows:
     """The rows of a view; see `rows.Rows`."""
 
     def __init__(self, view: View, device: torch.device) -> None:
+        if view.table.faults:  # kept by a trainable since the audit
+            raise TrainableError(view.table.faults[0].message)
         self._x, self._y, self._index, self._device = view.table.x, view.table.y, view.index, device
         self.targets: Tensor | None = view.table.y[view.index]
 
@@ -161,7 +166,10 @@ def digest_of_files(files: Sequence[Path], cache: Path) -> str:
 
 
 def converted(cache: Path, name: str, convert: Callable[[], pa.Table]) -> pa.Table:
-    """The converted file of that name, mapped; made first where there is none. One process makes it, others wait."""
+    """The converted file of that name, mapped; made first where there is none. One process makes it, others wait.
+
+    What has faults is given as it was made, and not kept.
+    """
     file = cache / f"{name}.arrow"
     if not whole(file):
         with open(cache / f"{name}.lock", "w") as lock:
@@ -169,7 +177,10 @@ def converted(cache: Path, name: str, convert: Callable[[], pa.Table]) -> pa.Tab
             if not whole(file):
                 for left in cache.glob(f"{name}.*.tmp"):  # of a process that was killed at it
                     left.unlink()
-                write(convert(), file)
+                made = convert()
+                if meaning_of(made).get("faults"):
+                    return made
+                write(made, file)
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
@@ -209,16 +220,25 @@ def write(made: pa.Table, file: Path) -> None:
         unfinished.unlink(missing_ok=True)  # it is still there only when the disk was full or failed
 
 
-def packed(x: np.ndarray[Any, Any], y: pa.Array, meaning: dict[str, Any]) -> pa.Table:
-    """Rows as they are stored: `x`, a list of fixed size a row, and `y`; shape and meaning in the metadata."""
+def packed(
+    x: np.ndarray[Any, Any], y: pa.Array, meaning: dict[str, Any], faults: Sequence[Fault] = (), **more: pa.Array
+) -> pa.Table:
+    """Rows as they are stored: `x`, a list of fixed size a row, `y`, and `more` that is known of each; shape, meaning
+    and faults in the metadata."""
     lists = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), max(1, math.prod(x.shape[1:])))
-    told = {**meaning, "shape": x.shape[1:]}
-    return pa.table({"x": lists, "y": y}).replace_schema_metadata({"meaning": json.dumps(told)})
+    told = {**meaning, "shape": x.shape[1:], "faults": [asdict(fault) for fault in faults]}
+    return pa.table({"x": lists, "y": y, **more}).replace_schema_metadata({"meaning": json.dumps(told)})
+
+
+def meaning_of(stored: pa.Table) -> dict[str, Any]:
+    """What was told of the rows when they were packed, their faults with it."""
+    meaning: dict[str, Any] = json.loads(stored.schema.metadata[b"meaning"])
+    return {**meaning, "faults": [Fault(**fault) for fault in meaning["faults"]]}
 
 
 def unpacked(stored: pa.Table) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """What was packed, as tensors that share the map."""
-    meaning = json.loads(stored.schema.metadata[b"meaning"])
+    meaning = meaning_of(stored)
     lists, y = stored["x"].chunk(0), stored["y"].chunk(0)
     numbers = math.prod(meaning["shape"])  # a list of no numbers is stored as one of one
     x = torch.from_dlpack(lists.values).reshape(len(y), -1)[:, :numbers].reshape(len(y), *meaning["shape"])

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
+from trainables.data.faults import Fault
+from trainables.data.images import Images
 from trainables.data.mapped import View
 
 Array = NDArray[Any]
-AT_ONCE = 2**22
+AT_ONCE = 2**20
 """So many numbers are read at a time."""
+EXAMPLES = 10
+"""Rows that are named of each kind of trouble."""
+MOST_ROWS = 2**22
+"""A hundred bytes are held of each row that is looked at, however small it is."""
 MOST_NUMBERS = 2**29
 """Of larger splits rows are left out, evenly: what is looked at takes a minute at most."""
 DATASET_ROWS, DATASET_NUMBERS, DATASET_S = 20_000, 2**26, 20.0
@@ -43,6 +50,10 @@ class Raw:
     columns: list[str] | None = None
     categories: dict[int, int] | None = None
     """Of a table: column of codes -> how many there are."""
+    faults: list[Fault] = field(default_factory=list)
+    """Why training refuses them; their `rows` are those of this split, and not looked at."""
+    files: pa.Table | None = None
+    """Of a folder of images what its files held, of all rows that can be looked at; as `images.Images` has it."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -85,11 +96,7 @@ class Read:
 def open_raw(name: str, split: Any) -> Raw | None:
     """The rows of a split; None of a kind that has none by index, or whose rows are no pairs of equal shapes."""
     if isinstance(split, View):
-        table = split.table
-        chosen = spread(len(split), int(table.x[:1].numel()), MOST_NUMBERS)
-        columns, categories = getattr(table, "columns", None), dict(table.categories)
-        y_seen = table.y[split.index].numpy()[chosen]
-        return Raw(name, Mapped(split), y_seen, len(split), chosen, columns, categories)
+        return of_view(name, split)
     if type(split) is TensorDataset:
         split = split.tensors
     if isinstance(split, tuple | list):
@@ -105,9 +112,27 @@ def open_raw(name: str, split: Any) -> Raw | None:
     return of_dataset(name, split)
 
 
+def of_view(name: str, view: View) -> Raw:
+    """Rows of a table, without those of which nothing can be said."""
+    table, index = view.table, view.index.numpy()
+    without = np.zeros(len(table), bool)
+    faults = []
+    for fault in table.faults:
+        own = np.flatnonzero(np.isin(index, fault.rows))
+        if len(own) or not fault.rows:
+            faults.append(replace(fault, rows=own.tolist()))
+        without[fault.rows] = True
+    usable = np.flatnonzero(~without[index])
+    chosen = usable[spread(len(usable), int(table.x[:1].numel()), MOST_NUMBERS)]
+    columns, categories = getattr(table, "columns", None), dict(table.categories)
+    files = table.files.take(index[usable]) if isinstance(table, Images) else None
+    y = table.y.numpy()[index[chosen]]
+    return Raw(name, Mapped(view), y, len(view), chosen, columns, categories, faults, files)
+
+
 def spread(rows: int, numbers: int, most: int) -> NDArray[np.int64]:
     """Row numbers, evenly spread where the rows have more numbers than are to be looked at."""
-    count = min(rows, max(1, most // max(1, numbers)))
+    count = min(rows, MOST_ROWS, max(1, most // max(1, numbers)))
     return np.unique(np.linspace(0, max(0, rows - 1), count).astype(np.int64)) if rows else np.empty(0, np.int64)
 
 
@@ -123,9 +148,19 @@ def of_dataset(name: str, dataset: Any) -> Raw | None:
     size = np.asarray(timed[0][0]).size
     count = min(DATASET_ROWS, DATASET_NUMBERS // max(1, size), int(DATASET_S / max(each, 1e-6)))
     chosen = spread(len(dataset), 1, max(1, count))
-    read = [dataset[int(row)] for row in chosen]
-    x, y = (array([np.asarray(row[part]) for row in read]) for part in (0, 1))
-    if x is None or y is None:
+    first = [array(row[0]) for row in timed]
+    if any(inputs is None for inputs in first):
+        return None
+    x = np.empty((len(chosen), *np.shape(timed[0][0])), np.result_type(*first))
+    targets = []
+    for place, number in enumerate(chosen):
+        row = dataset[int(number)]
+        if np.shape(row[0]) != x.shape[1:]:
+            return None
+        x[place] = np.asarray(row[0])
+        targets.append(np.asarray(row[1]))
+    y = array(targets)
+    if y is None:
         return None
     return Raw(name, Read(x, chosen), y, len(dataset), chosen)
 

@@ -5,6 +5,8 @@ Place in the flow: `trainables.audit` looks for similar rows and wrong labels by
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,8 @@ from trainables.data.raw import Array, Raw
 
 SKETCH = 64
 """So many numbers are kept of a row."""
+WORDS = 2**14
+"""Words have so many directions; rare ones share."""
 BEYOND = 1e150
 """Larger numbers count as this one: their squares would be infinite."""
 
@@ -19,21 +23,26 @@ BEYOND = 1e150
 class Moments:
     """Of each column of a split its range, mean and standard deviation, numbers that are none left out."""
 
-    def __init__(self, raw: Raw) -> None:
-        self.columns = int(raw.take(np.arange(1)).size)
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
         self.count = np.zeros(self.columns)
         self.sum, self.squares = np.zeros(self.columns), np.zeros(self.columns)
         self.low, self.high = np.full(self.columns, np.inf), np.full(self.columns, -np.inf)
-        for _, part in raw.parts():
-            self._add(flat(part))
-        self.whole = bool((self.count == len(raw)).all())
-        """Whether there is a number everywhere."""
-        filled = np.maximum(self.count, 1)
-        self.mean = self.sum / filled
-        self.deviation = np.sqrt(np.maximum(self.squares / filled - self.mean**2, 0.0))
-        self.deviation[self.high <= self.low] = 0.0
 
-    def _add(self, rows: Array) -> None:
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Of each column."""
+        return self.sum / np.maximum(self.count, 1)
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """Of each column."""
+        square = np.maximum(self.squares / np.maximum(self.count, 1) - self.mean**2, 0.0)
+        return np.where(self.high <= self.low, 0.0, np.sqrt(square))
+
+    def add(self, part: Array) -> None:
+        """Take in some rows."""
+        rows = flat(part)
         finite = np.isfinite(rows)
         clean = np.where(finite, rows, 0.0).astype(np.float64).clip(-BEYOND, BEYOND)
         self.count += finite.sum(0)
@@ -48,7 +57,8 @@ class Sketch:
 
     def __init__(self, train: Raw, moments: Moments) -> None:
         self._categories, self._mean = train.categories or {}, moments.mean
-        self._scale = np.where(moments.deviation > 0, 1 / np.maximum(moments.deviation, 1e-30), 0.0)
+        deviation = moments.deviation
+        self._scale = np.where(deviation > 0, 1 / np.maximum(deviation, 1e-30), 0.0)
         self._directions = None
         if moments.columns > SKETCH:
             draw = np.random.default_rng(0)
@@ -67,11 +77,11 @@ class Sketch:
 def of_words(part: Array) -> NDArray[np.float32]:
     """The same of texts: the sum of a random direction for each word, of length 1; padding (0) does not count."""
     rows = flat(part)
-    directions = np.random.default_rng(1).standard_normal((int(rows.max(initial=0)) + 1, SKETCH)).astype(np.float32)
+    directions = np.random.default_rng(1).standard_normal((WORDS, SKETCH)).astype(np.float32)
     directions[0] = 0.0
     found = np.zeros((len(rows), SKETCH), np.float32)
     for column in rows.T:
-        found += directions[column]
+        found += directions[np.where(column > 0, (column - 1) % (WORDS - 1) + 1, 0)]
     found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
     return found
 
@@ -86,4 +96,4 @@ def numbers_of(codes: NDArray[np.int64], column: int) -> NDArray[np.float32]:
 
 def flat(part: Array) -> Array:
     """Rows as one dimension each."""
-    return part.reshape(len(part), -1)
+    return part.reshape(len(part), math.prod(part.shape[1:]))

@@ -27,6 +27,7 @@ import pyarrow.parquet
 
 from trainables.contract import TrainableError
 from trainables.data import mapped
+from trainables.data.faults import Fault, met
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def table(
         )
     x, y, meaning = mapped.unpacked(stored)
     codes = {meaning["columns"].index(column): len(values) for column, values in meaning["values"].items()}
-    return Table(x, y, meaning["classes"], codes, meaning["columns"], meaning["values"])
+    return Table(x, y, meaning["classes"], codes, meaning["faults"], meaning["columns"], meaning["values"])
 
 
 def digest_of(given: pa.Table) -> str:
@@ -186,57 +187,69 @@ def convert(
         raise TrainableError(f"data: {where} has several columns called {', '.join(twice)}. Rename or drop all but one")
     if not columns:
         raise TrainableError(f"data: {where} has no column besides the target {target!r} to predict it from")
-    features, values = [], {}
+    features, values, faults = [], {}, []
     for name in columns:
         column = read[name].combine_chunks()
-        numbers = is_number(column.type) and name not in categories
-        if numbers:
-            floats = column.cast(pa.float32(), safe=False)
-        else:
-            if name not in categories:
-                check_text(column, name, origin)
-            floats, values[name] = coded(column, name, where)
-        found = floats.to_numpy(zero_copy_only=False).astype(np.float32)
-        if numbers and not np.isfinite(found).all():
-            row = int(np.flatnonzero(~np.isfinite(found))[0])
-            raise TrainableError(
-                f"data: {where}: column {name!r} is {found[row]} in {origin.at(row)}. Fill in or drop what is missing"
-            )
+        marked = None if name in categories else marker(column, name, origin)
+        if marked:
+            faults.append(met(marked))
+            column = numbers_of(column)
+        elif name in categories or not is_number(column.type):
+            codes, values[name] = coded(column, name, where)
+            features.append(codes.to_numpy(zero_copy_only=False).astype(np.float32))
+            continue
+        found = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
+        strange = np.flatnonzero(~np.isfinite(found))
+        if len(strange) and not marked:
+            row = int(strange[0])
+            why = f"column {name!r} is {found[row]} in {origin.at(row)}. Fill in or drop what is missing"
+            faults.append(met(Fault("non_finite_inputs", f"data: {where}: {why}")))
         features.append(found)
     x = np.stack(features, axis=1) if features else np.zeros((len(read), 0), np.float32)
     goal = read[target].combine_chunks()
     if goal.null_count:
-        row = pc.index(pc.is_null(goal), True).as_py()
-        raise TrainableError(f"data: {where}: the target {target!r} is missing in {origin.at(row)}. Drop such rows")
+        rows = np.flatnonzero(pc.is_null(goal).to_numpy(zero_copy_only=False)).tolist()
+        why = f"the target {target!r} is missing in {origin.at(rows[0])}. Drop such rows"
+        faults.append(met(Fault("missing_targets", f"data: {where}: {why}", rows)))
     classes: list[str] | None = None
     if regression or pa.types.is_floating(goal.type) or pa.types.is_decimal(goal.type):
         if not is_number(goal.type):
             raise TrainableError(f"data: {where}: the target {target!r} is {goal.type}, no number to be predicted")
         y = goal.cast(pa.float32(), safe=False)
         numbers = y.to_numpy(zero_copy_only=False)
-        if not np.isfinite(numbers).all():
+        if not goal.null_count and not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
             why = f"is {numbers[row]} in {origin.at(row)}. Drop such rows, or scale what is beyond float32"
-            raise TrainableError(f"data: {where}: the target {target!r} {why}")
+            faults.append(met(Fault("non_finite_inputs", f"data: {where}: the target {target!r} {why}")))
+        y = pa.array(numbers)
     else:
         codes, classes = coded(goal, target, where)
         y = codes.cast(pa.int64())
     meaning = {"columns": columns, "values": values, "classes": classes}
-    return mapped.packed(x, y, meaning)
+    return mapped.packed(x, y, meaning, faults)
 
 
-def check_text(column: pa.Array, name: str, origin: Origin) -> None:
-    """Raises TrainableError for a column of texts most of which are numbers: a marker such as `?` made it one."""
+def marker(column: pa.Array, name: str, origin: Origin) -> Fault | None:
+    """Of a column of texts most of which are numbers, the other one: a marker such as `?` that made it one of texts."""
     if kind(column.type) != "text":
-        return
+        return None
     known = pc.unique(column.drop_null()).to_pylist()
     strange = [value for value in known if not NUMBER.fullmatch(value.strip())]
     if strange and len(strange) < len(known) / 2:
         row = pc.index(column, strange[0]).as_py()
-        raise TrainableError(
+        return Fault(
+            "non_finite_inputs",
             f"data: {origin.name}: column {name!r} is of numbers, but {strange[0]!r} in {origin.at(row)}. Fill in or "
-            f"drop what is missing, or give categories=({name!r},) where its values are codes"
+            f"drop what is missing, or give categories=({name!r},) where its values are codes",
         )
+    return None
+
+
+def numbers_of(column: pa.Array) -> pa.Array:
+    """The numbers that texts are, null for those that are none."""
+    return pa.array(
+        [float(value) if value and NUMBER.fullmatch(value.strip()) else None for value in column.to_pylist()]
+    )
 
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
