@@ -13,6 +13,7 @@ from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.errors import SweepFailed, UsageError
+from sweeps.insight.audit import judge
 from sweeps.plan import cheapest, check_rows
 from sweeps.slots import CLOSE_S, INTERRUPTED_S, Order, Pool
 from sweeps.space import Config
@@ -62,6 +63,23 @@ def standard_hyperparameters(pool: Any) -> Config:
     return standard
 
 
+def what_else(spec: SweepSpec, baseline: Config, pool: Any) -> str:
+    """What the audit finds wrong with data that cannot be trained on: all of it at once, where training tells the
+    first only. Nothing for a spec without an audit, or where the data do not block."""
+    if not any(phase.kind == "audit" for phase in spec.phases):
+        return ""
+    fidelity = {"epochs": 1, "data_fraction": 1.0, "seed": spec.seed}
+    try:
+        answer = ray.get(pool.call.remote("audit", Order("inspection", 1, baseline, fidelity)))
+    except ray.exceptions.RayError:
+        return ""
+    found = [] if answer["failure"] or not answer["audit"] else judge(answer["audit"])
+    if all(one.severity != "block" for one in found):
+        return ""
+    told = "\n".join(f"  {one.finding}: {one.message}" for one in found if one.severity != "info")
+    return f"\n  The audit of the data finds:\n{told}"
+
+
 def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str, Any]:
     """Build the baseline's data and model in a slot: its footprint. Raises UsageError when that fails, with why."""
     fidelity = cheapest(spec)
@@ -73,7 +91,7 @@ def inspect_trainable(spec: SweepSpec, baseline: Config, pool: Any) -> dict[str,
     failure = answer["failure"]
     if failure:
         if failure["error"] == "TrainableError":
-            raise UsageError(failure["message"])
+            raise UsageError(failure["message"] + what_else(spec, baseline, pool))
         raised = f"{failure['error']}: {failure['message']}\n{failure['traceback'].rstrip()}"
         raise UsageError(f"trainable: {name_of(spec.trainable)} with the baseline config raised {raised}")
     footprint: dict[str, Any] = answer["footprint"]

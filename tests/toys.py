@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 from torch import nn
 
 from trainables.contract import Data, Fidelity, Report, Session
+from trainables.data.tables import table
 
 
 def trial(config: dict[str, Any], session: Session) -> Iterator[Report]:
@@ -241,6 +243,21 @@ class Blind(Line):
     def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
         (x, y), val = super().data(config, fidelity).train, super().data(config, fidelity).val
         return Data((torch.zeros_like(x), y), val)
+
+
+class Gappy(Line):
+    """One whose table lacks numbers and labels, and has rows twice."""
+
+    def data(self, config: dict[str, Any], fidelity: Fidelity) -> Data:
+        a, b = np.arange(40.0), np.arange(40.0) % 7
+        a[[5, 9]] = np.nan
+        a[30:], b[30:] = a[:10], b[:10]
+        y = [None if row == 3 else float(row % 2) for row in range(40)]
+        found = table(pa.table({"a": a, "b": b, "y": pa.array(y)}), target="y")
+        return Data(found.rows(range(35)), found.rows(range(35, 40)))
+
+    def model(self, config: dict[str, Any], data: Data) -> nn.Module:
+        return nn.Linear(2, 1)
 
 
 def in_step(config: dict[str, Any], session: Session) -> Iterator[Report]:

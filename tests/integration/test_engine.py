@@ -98,6 +98,21 @@ def test_data_that_say_nothing_stop_the_sweep_until_that_is_waived_with_a_reason
     assert len(sweep.history.trials) == 2
 
 
+def test_data_that_cannot_be_trained_on_stop_the_sweep_with_all_that_is_wrong_with_them(tmp_path: Path) -> None:
+    space = {"lr": {"log": [1e-3, 1e-1]}, "batch_size": 4}
+    search = {"kind": "explore", "trials": 2, "epochs": 1}
+    refused = r"^data: table: column 'a' is nan in row 5 \(from 0\)\. Fill in or drop what is missing"
+    for phases, more in (([search], "$"), ([{"kind": "audit"}, search], r"\n  The audit of the data finds:\n[\s\S]*")):
+        sweep = Sweep(toy_spec(tmp_path, "toys:Gappy", space=space, phases=phases))
+        with pytest.raises(UsageError, match=refused + more) as caught:
+            sweep.run(out=io.StringIO())
+    told = str(caught.value)
+    assert "missing_targets: there are rows without a target (train 1)." in told
+    assert "non_finite_inputs: there are missing or infinite numbers (train: 2 rows, first 5, 9; column a in 2" in told
+    assert "leakage: 5 rows of val (100.0%; 5 of them exactly) are in train" in told
+    assert "duplicates: " in told
+
+
 @pytest.mark.slow
 def test_a_check_may_fail_for_a_reason(tmp_path: Path) -> None:
     reason = "the inputs are known to be empty here"
