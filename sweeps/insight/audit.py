@@ -22,6 +22,8 @@ LEAKED_SHARE = 0.01
 """Of a split's rows: above it exact copies block; a few are worth a look."""
 NEARLY_LEAKED_SHARE = 0.05
 """Above it near copies are a warning: in small tables some rows are alike by chance."""
+ALIKE = 2.0
+"""Near copies across splits count beyond so many times those within train."""
 SHIFTED_SPREAD, SHIFTED_MEAN = 1.25, 0.5
 """A split whose usual column varies by this factor otherwise, or whose mean is so many deviations away, is another."""
 CONFLICT_SHARE = 0.005
@@ -123,7 +125,7 @@ def leakage(audit: Mapping[str, Any]) -> Iterator[Finding]:
         split: (found["exact"] + found["near"]) / audit["splits"][split]["looked_at"]
         for split, found in audit["leakage"].items()
     }
-    if not shares or len(audit["constant"]) == audit["columns"]:  # rows that are all alike
+    if not shares or all_alike(audit):
         return
     told = [
         f"{found['exact'] + found['near']:,} rows of {split} ({shares[split]:.1%}; {found['exact']:,} of them exactly) "
@@ -131,15 +133,28 @@ def leakage(audit: Mapping[str, Any]) -> Iterator[Finding]:
         for split, found in audit["leakage"].items()
     ]
     exact = max(found["exact"] / audit["splits"][split]["looked_at"] for split, found in audit["leakage"].items())
-    near = max(shares.values()) > NEARLY_LEAKED_SHARE
+    # Where training rows are nearly each other's copies as often, that is what such rows are like.
+    own = audit["duplicates"].get("near", 0) / audit["splits"]["train"]["looked_at"]
+    near = max(shares.values()) > NEARLY_LEAKED_SHARE + ALIKE * own
     severity: Severity = "block" if exact > LEAKED_SHARE else "warn" if near else "info"
     message = f"{'; '.join(told)}: what is measured there is memory. Drop them from one side, or split by group."
     yield Finding("leakage", severity, message, {"splits": audit["leakage"]})
 
 
+def all_alike(audit: Mapping[str, Any]) -> bool:
+    """Whether all training rows are the same."""
+    looked = audit["splits"].get("train", {}).get("looked_at", 0)
+    copies = audit["duplicates"].get("exact", 0) == looked - 1 and looked > FEW_ROWS
+    return copies or 0 < audit["columns"] == len(audit["constant"])
+
+
 def constant_features(audit: Mapping[str, Any]) -> Iterator[Finding]:
     """Columns with one value."""
     constant, columns = audit["constant"], audit["columns"]
+    if all_alike(audit) and len(constant) < columns:  # of words no columns are told
+        message = "all training rows are the same. Nothing can be learned from them. Is the right file read?"
+        yield Finding("constant_features", "block", message, {"features": [], "share": 1.0})
+        return
     if not constant:
         return
     share = len(constant) / columns

@@ -5,6 +5,7 @@ Place in the flow: a sweep's journal, or a table of anyone's curves, becomes one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,9 @@ from sweeps.history import LIVE, History, TrialHistory
 Values = NDArray[np.float64]
 CONFIG = "config/"
 """Columns of the config begin so."""
+
+
+ACCURACY = "/accuracy"
 
 
 class Lacking(Exception):
@@ -43,12 +47,24 @@ class Run:
     """Whether it ran to its end, rather than being stopped before."""
 
     def known(self, name: str) -> Values:
-        """The finite values of a metric, in order. Raises Lacking where there is none."""
+        """The finite values of a metric, in order; an accuracy as a share. Raises Lacking where there is none."""
         values = self.curves.get(name, np.empty(0))
         finite = values[np.isfinite(values)]
-        if not len(finite):
+        if not self.has(name):
             raise Lacking(name)
-        return finite
+        return finite / 100 if name.endswith(ACCURACY) and finite.max() > 1 else finite
+
+    def at(self, name: str) -> Values:
+        """The epochs of the finite values of a metric."""
+        return self.epochs[np.isfinite(self.curves.get(name, np.full(len(self.epochs), np.nan)))]
+
+    def has(self, name: str) -> bool:
+        """Whether a metric has a finite value; an accuracy only if all are shares, or percent."""
+        values = self.curves.get(name, np.empty(0))
+        finite = values[np.isfinite(values)]
+        if name.endswith(ACCURACY):
+            return bool(len(finite) and finite.min() >= 0 and finite.max() <= 100)
+        return bool(len(finite))
 
     @cached_property
     def train(self) -> Values:
@@ -59,30 +75,167 @@ class Run:
         return self.known("val/loss")
 
     @cached_property
-    def prior(self) -> float:
-        """The loss of a network that prefers nothing: by preflight, else what the training began with.
+    def train_then(self) -> Values:
+        """The train loss at the epochs that have a validation loss; others' tables have them in rows of their own."""
+        return np.interp(self.at("val/loss"), self.at("train/loss"), self.train)
 
-        Raises Lacking for a loss that is not above 0, of which there are no shares.
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Rows of each split, as far as they are known."""
+        return {name: split["rows"] for name, split in self.audit.get("splits", {}).items()}
+
+    @cached_property
+    def shares(self) -> Values:
+        """The share of each class in the training rows; empty where it is not known."""
+        counts = np.array(list(self.audit.get("classes", {}).get("train", {}).values()), float)
+        return counts / counts.sum() if len(counts) > 1 else np.empty(0)
+
+    @cached_property
+    def expected(self) -> float | None:
+        """The loss of an output that prefers nothing but what is frequent, where data or preflight tell it.
+
+        Of classes it is the entropy of their shares. A loss of the trainable's own is taken for a cross-entropy where
+        there is an accuracy and the untrained network has about the loss that cross-entropy would have.
         """
-        expected = self.probes.get("expected_loss")
-        found = float(expected) if expected else float(max(self.train[0], self.val[0]))
-        if found <= 0:
+        entropy = float(-(self.shares * np.log(self.shares)).sum()) if len(self.shares) else 0.0
+        told, initial = self.probes.get("expected_loss"), self.probes.get("initial_loss")
+        if told:
+            return min(float(told), entropy or math.inf) if self.has("train/accuracy") else float(told)
+        if initial is None or not 0 < initial < math.inf:
+            return None
+        alike = len(self.shares) and 0.5 < initial / math.log(len(self.shares)) < 2.0
+        return entropy if alike and self.has("train/accuracy") else float(initial)
+
+    @cached_property
+    def prior(self) -> float:
+        """`expected`, else what the first reports allow. Raises Lacking for a loss that is not above 0, of which there
+        are no shares.
+
+        After one epoch a quick network has learned most already, and its first loss is far below: see `_by_accuracy`.
+        """
+        if self.expected is not None:
+            return self.expected
+        # Of both, because either may have been luck; a validation loss far above says that the splits differ.
+        loss = float(self.train[0]) if self.has("train/loss") else float(self.val[0])
+        if self.has("val/loss"):
+            loss = max(loss, min(float(self.val[0]), FIRSTS_APART * loss))
+        if loss <= 0:
             raise Lacking("a loss above 0")
-        return found
+        return self._by_accuracy(loss)
+
+    def _by_accuracy(self, loss: float) -> float:
+        """The prior by how often a network is right at which loss, from `loss`, the first one: ln K for so many classes
+        as would make that loss usual. A network that is unsure still has a higher one, so up to twice the loss.
+
+        Of epochs in which it is as sure as it is right, where that is known: steps that are too large make it far too
+        sure at first, and its loss says nothing then.
+        """
+        if not self.has("train/accuracy") or len(self.train) != len(self.known("train/accuracy")):
+            return loss
+        losses, right = np.r_[loss, self.train[1:]], self.known("train/accuracy")
+        if self.has("val/max_probability") and len(self.known("val/max_probability")) == len(right):
+            honest = self.known("val/max_probability") - right < OVERSURE
+            if not honest.any():  # what it is sure of says nothing; it began to be right by chance
+                return max(math.log(1 / max(float(right.min()), 1 / 1000)), math.log(2))
+            losses, right = losses[honest], right[honest]
+        else:
+            losses, right = losses[:1], right[:1]
+        counts = (right > 0) & (right < 1)
+        wrong, entropy = 1 - right[counts], np.array([uncertainty(share) for share in right[counts]])
+        others = np.minimum((losses[counts] - entropy) / wrong, MOST_NATS)
+        return float(max(losses.max(), np.minimum(np.log1p(np.exp(others)), 2 * losses[counts])[:1].max(initial=0.0)))
+
+    @cached_property
+    def classes(self) -> float:
+        """How many classes there are, or as good as are; may be a fraction. Raises Lacking where there are none."""
+        self.known("train/accuracy")
+        return float(len(self.shares)) if len(self.shares) else max(2.0, math.exp(min(self.prior, MOST_NATS)))
+
+    @cached_property
+    def usual(self) -> float | None:
+        """The accuracy that quick classifiers reached on rows that they had not seen, where the audit has it."""
+        agreement = self.audit.get("label_errors", {}).get("agreement")
+        return None if agreement is None else float(agreement)
+
+    @cached_property
+    def own_loss(self) -> bool:
+        """Whether the loss is a cross-entropy that the trainable computes itself: of the platform's own it is reported
+        how sure the network is."""
+        return self.has("train/accuracy") and not self.has("val/max_probability")
 
     @property
     def gain(self) -> float:
         """The share of the prior by which the train loss fell."""
-        return 1 - float(self.train.min()) / self.prior
+        return 1 - float(smooth(self.train).min()) / self.prior
 
     @property
     def val_gain(self) -> float:
-        return 1 - float(self.val.min()) / self.prior
+        return 1 - float(smooth(self.val).min()) / self.prior
+
+    @cached_property
+    def decays(self) -> bool | None:
+        """Whether the learning rate is lower at the end than it was; None where it is not known."""
+        if not self.has("hp/lr"):
+            return None
+        rates = self.known("hp/lr")
+        return bool(rates[-1] < 0.9 * rates.max())
+
+    def late(self, name: str) -> float:
+        """Of all that a loss fell, the share that fell over the second half of the way: near 0 where it has settled,
+        0.5 where it fell as fast to the end. The way is the sum of the learning rates, where they are known: under a
+        schedule that ends near 0 every loss lies flat at the end.
+        """
+        values = smooth(self.known(name))
+        rates = self.curves.get("hp/lr", np.empty(0))
+        way = np.ones(len(values))
+        if len(rates) == len(self.epochs) and np.isfinite(rates).all() and (rates > 0).any():
+            way = np.interp(self.at(name), self.epochs, np.cumsum(rates.clip(0)))
+            way = np.diff(way, prepend=0.0)
+        if self.expected is not None and len(values) < SHORT:
+            values, way = np.r_[max(self.expected, values[0]), values], np.r_[0.0, way]
+        fall = values[0] - end(values)
+        if len(values) < 2 or fall <= 0:
+            return 0.0
+        walked = np.cumsum(way)
+        half = float(np.interp(walked[-1] / 2, walked, values))
+        return float((half - end(values)) / fall)
+
+
+FIRSTS_APART = 1.2
+"""The first validation loss counts up to so many times the first train loss."""
+OVERSURE = 0.1
+"""How much surer than right a network may be whose loss tells the number of classes."""
+SHORT = 6
+"""Of fewer epochs the first is much of what was learned; the loss before it is told by `expected`."""
+MOST_NATS = 12.0
+"""The loss of knowing nothing among more classes than anyone has."""
+
+
+def uncertainty(accuracy: float) -> float:
+    """The entropy, in nats, of being right with this probability."""
+    if not 0 < accuracy < 1:
+        return 0.0
+    return -accuracy * math.log(accuracy) - (1 - accuracy) * math.log(1 - accuracy)
+
+
+def loss_at(accuracy: float, classes: float) -> float:
+    """The highest loss of a network that is right so often, and knows how often, and nothing of which other class."""
+    return uncertainty(accuracy) + (1 - accuracy) * math.log(max(classes - 1, 1.0))
 
 
 def end(values: Values) -> float:
-    """The level at the end: the median of the last tenth, of three values at least where there are so many."""
-    return float(np.median(values[-max(1, min(len(values), 3), len(values) // 10) :]))
+    """The level at the end: the median of the last tenth, or of up to three values as long as they are a third."""
+    return float(np.median(values[-max(1, min(len(values) // 3, 3), len(values) // 10) :]))
+
+
+def smooth(values: Values) -> Values:
+    """The running median over a twentieth of the values: of up to 40 the values themselves, of a thousand steps what an
+    eye sees."""
+    reach = len(values) // 40
+    if not reach:
+        return values
+    padded = np.pad(values, reach, mode="edge")
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1))
 
 
 def falls(values: Values) -> float:

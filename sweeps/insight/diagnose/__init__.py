@@ -1,0 +1,123 @@
+"""What a training suffered from: findings from its curves, and from what audit and preflight saw, the likeliest first.
+
+Place in the flow: pure functions over Arrow tables of curves, a sweep's or anyone's, to `Finding`s; `sweeps diagnose`,
+the report and `advise` take them. The rules are those of the playbook (symptom, condition, remedy); they stand in order
+of precedence, because one fault shows several symptoms: what comes first explains what comes after it. A rule that
+lacks its input is silent, and `Diagnosis.silent` says what it lacked.
+
+Where a symptom begins stands in `thresholds`; `make bench NAME=diagnose` says how often the rules are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sweeps.insight.diagnose.given import (
+    came_loose,
+    data,
+    dead_units,
+    first_loss,
+    network,
+    non_finite,
+    not_learning,
+    one_layer,
+    steep_first,
+    steps_too_large,
+    unscaled,
+    vanishing,
+)  # fmt: skip
+from sweeps.insight.diagnose.levels import held_back, loss_misfit, noisy_batch, pulled_back, underfit
+from sweeps.insight.diagnose.movement import held_high, oscillating, too_short, too_slow
+from sweeps.insight.diagnose.notes import accuracy_misleads, overconfident, slow_starter
+from sweeps.insight.diagnose.others import alike
+from sweeps.insight.diagnose.rule import Rule
+from sweeps.insight.diagnose.splits import by_heart, label_noise, labels, little_data, overfit
+from sweeps.insight.findings import Finding
+from sweeps.insight.runs import Lacking, Run
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a training suffered from."""
+
+    run: Run
+    findings: list[Finding]
+    """The likeliest first, then what else shows alike, then what is only worth knowing. Of a healthy one no warning."""
+    silent: dict[str, str]
+    """By rule that lacked its input what that was."""
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The findings that cost quality."""
+        return [one for one in self.findings if one.severity != "info"]
+
+
+def diagnose(run: Run) -> Diagnosis:
+    """Ask every rule. Nothing raises for what a training lacks."""
+    silent: dict[str, str] = {}
+    found = list(asked(RULES, run, silent))
+    if len(found) == 1 and (other := alike(found[0])) is not None:
+        found.append(other)
+    return Diagnosis(run, [*found, *asked(NOTES, run, silent)], silent)
+
+
+def asked(rules: Iterable[Rule], run: Run, silent: dict[str, str]) -> Iterator[Finding]:
+    """What the rules find, each finding once; what rules lack is put into `silent`."""
+    names = set()
+    for rule in rules:
+        try:
+            with np.errstate(all="ignore"):  # of numbers beyond all measure
+                one = rule(run)
+        except Lacking as lacking:
+            silent[rule.__name__] = str(lacking)
+            continue
+        if one is not None and one.finding not in names:
+            names.add(one.finding)
+            yield one
+
+
+RULES: tuple[Rule, ...] = (
+    data, network, first_loss, non_finite, unscaled, steep_first, one_layer, labels, noisy_batch, steps_too_large,
+    came_loose, vanishing, label_noise, held_back, loss_misfit, little_data, overfit, by_heart, oscillating, dead_units,
+    pulled_back, held_high, too_slow, too_short, underfit, not_learning,
+)  # fmt: skip
+"""In order of precedence."""
+NOTES: tuple[Rule, ...] = (overconfident, accuracy_misleads, slow_starter)
+"""Those that do not warn."""
+
+
+def as_table(diagnoses: Iterable[Diagnosis]) -> pa.Table:
+    """The findings as a table: trial, finding, severity, message; a row each, a trial's likeliest first."""
+    rows = [(one.run.trial, found) for one in diagnoses for found in one.findings]
+    return pa.table(
+        {
+            "trial": pa.array([trial for trial, _ in rows], pa.string()),
+            **{
+                name: pa.array([getattr(found, name) for _, found in rows], pa.string())
+                for name in ("finding", "severity", "message")
+            },
+        }
+    )
+
+
+def as_text(diagnoses: Sequence[Diagnosis], *, whole: bool = False) -> str:
+    """The findings as lines, the likeliest of each trial; `whole`: all of them, and which rules lacked what."""
+    if not diagnoses:
+        return "No trial has reported."
+    lines = []
+    for one in diagnoses:
+        for place, found in enumerate(one.findings if whole else one.warnings[:1]):
+            lines.append(f"{one.run.trial if not place else '':<14} {found.finding:<20} {found.message}")
+        if whole and not one.warnings:
+            lines.append(f"{one.run.trial if not one.findings else '':<14} nothing is wrong that these rules know.")
+        if whole and one.silent:
+            lacking = ", ".join(f"{rule} ({lacked})" for rule, lacked in one.silent.items())
+            lines.append(f"{'':<14} not asked, for what is lacking: {lacking}")
+    fine = sum(not one.warnings for one in diagnoses)
+    if not whole:
+        lines.append(f"{fine} of {len(diagnoses)} trials without a finding.")
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Rules on how the loss moves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sweeps.insight.diagnose.rule import at_the_end, is_poor, optimizer_steps, steady, unsure, warned
+from sweeps.insight.findings import Finding
+from sweeps.insight.runs import Run, end, falls, smooth, swings
+from sweeps.insight.thresholds import LIMITS
+
+
+def oscillating(run: Run) -> Finding | None:
+    """The loss goes up and down instead of settling."""
+    values = run.val if run.has("val/loss") else run.train
+    swing, lowest = swings(values), float(values.min())
+    held = run.decays is False
+    tail = values[-max(3, len(values) // (2 if held else 4)) :]
+    rises = float(np.clip(np.diff(tail), 0, None).max(initial=0.0))
+    bound = LIMITS.swings_held if held else LIMITS.swings
+    wide = swing > bound and rises > LIMITS.rise * run.prior
+    # Where noise cannot be learned away, swings are small beside the level, and still large beside what was gained.
+    beside = swing * float(np.median(values[len(values) // 2 :])) / max(run.prior - lowest, LIMITS.hardly * run.prior)
+    if wide or (held and beside > LIMITS.swings_of_gain):
+        message = f"the {'validation' if run.has('val/loss') else 'train'} loss goes up by {swing:.0%} of its level a "
+        mend = "step in the last half. Halve the learning rate and let it fall (cosine), warm up, or use AdamW."
+        return warned("oscillating", message + mend, swing=swing)
+    return None
+
+
+def held_high(run: Run) -> Finding | None:
+    """A loss that fell at once and then stays at a poor value, under a learning rate that does not decay."""
+    if run.decays is not False or not is_poor(run) or len(run.train) < LIMITS.enough_epochs:
+        return None
+    half = run.train[len(run.train) // 2 :]
+    if run.late("train/loss") < LIMITS.late / 2 and steady(half) < LIMITS.steady:
+        message = f"the train loss stays at {end(run.train):.4g} and goes up as often as down, at a learning rate that "
+        return warned("lr_too_high", message + "does not fall. Divide it by 3, and let it fall (cosine).")
+    return None
+
+
+def too_slow(run: Run) -> Finding | None:
+    """The loss falls as fast at the end as at first, and little over all."""
+    train, val = end(run.train), end(run.val)
+    late = run.late("train/loss")
+    if (
+        len(run.train) < LIMITS.enough_epochs
+        or late < LIMITS.late
+        or val > (1 + LIMITS.gap) * max(train, run.prior / 2)
+    ):
+        return None
+    follows = run.late("val/loss") > LIMITS.late / 2 and at_the_end(run)
+    if run.gain < LIMITS.little and is_poor(run) and follows and steady(smooth(run.train)) > LIMITS.steady:
+        message = f"the train loss fell from {run.train[0]:.4g} to {train:.4g} only, little by little. "
+        return warned("lr_too_low", message + "Multiply the learning rate by 3 to 10.", first=run.train[0], last=train)
+    return None
+
+
+def too_short(run: Run) -> Finding | None:
+    """The loss was still falling when the training ended, or it had few steps."""
+    train, val = end(run.train), end(run.val)
+    if not run.whole or train < LIMITS.learned / 2 * run.prior or val > LIMITS.gap_open * train:
+        return None
+    if int(run.val.argmin()) < LIMITS.at_the_end * (len(run.val) - 1) or too_slow(run) is not None:
+        return None
+    steps, fall = optimizer_steps(run), min(falls(run.train), falls(run.val))
+    short = steps is not None and steps < LIMITS.few_steps
+    late = min(run.late("train/loss"), run.late("val/loss"))
+    few = len(run.train) < LIMITS.few_epochs and (short or (steps is None and (len(run.train) > 1 or is_poor(run))))
+    # What has not come to its end is right more often than it says; what is too small for more knows what it knows.
+    held = fall > 3 * LIMITS.falling or (is_poor(run) and unsure(run))
+    going_on = late > LIMITS.late or (late > 0.6 * LIMITS.late and (held or short))
+    hardly_any = steps is not None and steps < LIMITS.hardly_any_steps
+    if going_on or few or hardly_any:
+        after = f" after {steps} steps" if steps else ""
+        message = f"the validation loss was best at the end{after} ({val:.4g}), and the train loss is {train:.4g}. "
+        return warned(
+            "too_few_epochs", message + "Train twice as long, or with smaller batches.", fall=fall, steps=steps
+        )
+    return None
