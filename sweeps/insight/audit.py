@@ -26,6 +26,8 @@ ALIKE = 2.0
 """Near copies across splits count beyond so many times those within train."""
 SHIFTED_SPREAD, SHIFTED_MEAN = 1.25, 0.5
 """A split whose usual column varies by this factor otherwise, or whose mean is so many deviations away, is another."""
+KNOWN_SHARE = 0.5
+"""Of the rows that are not of the most frequent class: classifiers that are right about fewer judge no label."""
 CONFLICT_SHARE = 0.005
 WRONG_SHARE = 0.03
 """Of the labels that were looked at: above it a warning; clean data have some hard rows."""
@@ -194,8 +196,9 @@ def label_errors(audit: Mapping[str, Any]) -> Iterator[Finding]:
     found = audit["label_errors"]
     if not found:
         return
-    if not found["suspected"]:
-        if not found["judged"]:
+    judged = found["judged"] and know(audit, found["agreement"])
+    if not found["suspected"] or not judged:
+        if not judged:
             message = (
                 f"quick classifiers agree with {found['agreement']:.0%} of the labels only: too few to judge them."
             )
@@ -210,6 +213,13 @@ def label_errors(audit: Mapping[str, Any]) -> Iterator[Finding]:
     )
     severity: Severity = "warn" if share > WRONG_SHARE else "info"
     yield Finding("label_errors", severity, message, dict(found))
+
+
+def know(audit: Mapping[str, Any], agreement: float) -> bool:
+    """Whether quick classifiers know more than which class is frequent: else they suspect every row of the others."""
+    classes = audit["classes"].get("train", {})
+    most = max(classes.values(), default=0) / max(sum(classes.values()), 1)
+    return agreement - most > KNOWN_SHARE * (1 - most)
 
 
 def imbalance(audit: Mapping[str, Any]) -> Iterator[Finding]:

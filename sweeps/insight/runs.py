@@ -13,17 +13,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from sweeps.errors import UsageError
 from sweeps.history import LIVE, History, TrialHistory
+from sweeps.insight.losses import MOST_NATS, Values, end, smooth, uncertainty
 
-Values = NDArray[np.float64]
 CONFIG = "config/"
 """Columns of the config begin so."""
 
 
 ACCURACY = "/accuracy"
+FIRSTS_APART = 1.2
+"""The first validation loss counts up to so many times the first train loss."""
+OVERSURE = 0.1
+"""How much surer than right a network may be whose loss tells the number of classes."""
+SHORT = 6
+"""Of fewer epochs the first is much of what was learned; the loss before it is told by `expected`."""
 
 
 class Lacking(Exception):
@@ -65,6 +70,12 @@ class Run:
         if name.endswith(ACCURACY):
             return bool(len(finite) and finite.min() >= 0 and finite.max() <= 100)
         return bool(len(finite))
+
+    def setting(self, name: str) -> float | None:
+        """A number of the config, of the optimizer's own before the general one; None where it is none."""
+        own = f"{self.config.get('optimizer', 'adamw')}.{name}"
+        value = self.config.get(own, self.config.get(name))
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
     @cached_property
     def train(self) -> Values:
@@ -157,12 +168,6 @@ class Run:
         agreement = self.audit.get("label_errors", {}).get("agreement")
         return None if agreement is None else float(agreement)
 
-    @cached_property
-    def own_loss(self) -> bool:
-        """Whether the loss is a cross-entropy that the trainable computes itself: of the platform's own it is reported
-        how sure the network is."""
-        return self.has("train/accuracy") and not self.has("val/max_probability")
-
     @property
     def gain(self) -> float:
         """The share of the prior by which the train loss fell."""
@@ -199,61 +204,6 @@ class Run:
         walked = np.cumsum(way)
         half = float(np.interp(walked[-1] / 2, walked, values))
         return float((half - end(values)) / fall)
-
-
-FIRSTS_APART = 1.2
-"""The first validation loss counts up to so many times the first train loss."""
-OVERSURE = 0.1
-"""How much surer than right a network may be whose loss tells the number of classes."""
-SHORT = 6
-"""Of fewer epochs the first is much of what was learned; the loss before it is told by `expected`."""
-MOST_NATS = 12.0
-"""The loss of knowing nothing among more classes than anyone has."""
-
-
-def uncertainty(accuracy: float) -> float:
-    """The entropy, in nats, of being right with this probability."""
-    if not 0 < accuracy < 1:
-        return 0.0
-    return -accuracy * math.log(accuracy) - (1 - accuracy) * math.log(1 - accuracy)
-
-
-def loss_at(accuracy: float, classes: float) -> float:
-    """The highest loss of a network that is right so often, and knows how often, and nothing of which other class."""
-    return uncertainty(accuracy) + (1 - accuracy) * math.log(max(classes - 1, 1.0))
-
-
-def end(values: Values) -> float:
-    """The level at the end: the median of the last tenth, or of up to three values as long as they are a third."""
-    return float(np.median(values[-max(1, min(len(values) // 3, 3), len(values) // 10) :]))
-
-
-def smooth(values: Values) -> Values:
-    """The running median over a twentieth of the values: of up to 40 the values themselves, of a thousand steps what an
-    eye sees."""
-    reach = len(values) // 40
-    if not reach:
-        return values
-    padded = np.pad(values, reach, mode="edge")
-    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1))
-
-
-def falls(values: Values) -> float:
-    """By how much a loss falls an epoch over the last fifth, relative to itself; negative where it rises."""
-    tail = values[-max(3, len(values) // 5) :]
-    if len(tail) < 2 or tail.min() <= 0:
-        return 0.0
-    slope = np.polyfit(np.arange(len(tail)), np.log(tail), 1)[0]
-    return float(-slope)
-
-
-def swings(values: Values) -> float:
-    """How much a loss goes up and down in its last half: the mean step up, relative to the median level."""
-    half = values[len(values) // 2 :]
-    if len(half) < 4:
-        return 0.0
-    rises = np.clip(np.diff(half), 0, None)
-    return float(rises.mean() / max(np.median(half), 1e-12))
 
 
 def of_table(table: pa.Table) -> list[Run]:

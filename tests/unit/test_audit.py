@@ -198,6 +198,30 @@ def test_labels_that_quick_classifiers_cannot_tell_are_not_judged():
     assert findings(train, (draw.standard_normal((50, 5)), draw.integers(0, 2, 50))) == {"labels_not_judged": "info"}
 
 
+def test_classifiers_that_know_only_which_class_is_frequent_judge_no_label():
+    """They agree with four labels in five, and would suspect every row of the rare class."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((1000, 6)).astype(np.float32)
+    y = (draw.random(1000) < 0.1 + 0.2 * (x[:, 0] > 0)).astype(int)
+    found = findings((x[:800], y[:800]), (x[800:], y[800:]))
+    assert found == {"labels_not_judged": "info"}
+
+
+def test_texts_that_are_all_the_same_are_constant_and_no_leak():
+    words, labels = np.zeros((200, 12), np.int64), np.arange(200) % 3
+    found = findings((words[:150], labels[:150]), (words[150:], labels[150:]))
+    assert found["constant_features"] == "block"
+    assert "leakage" not in found
+
+
+def test_rows_that_are_near_each_other_everywhere_are_no_leak():
+    """Texts of three words in any order: any two are nearly alike, within train as across splits."""
+    draw = np.random.default_rng(0)
+    words, labels = draw.integers(1, 4, (300, 24)), draw.integers(0, 3, 300)
+    found = findings((words[:200], labels[:200]), (words[200:], labels[200:]))
+    assert found.get("leakage", "info") == "info"
+
+
 def test_every_kind_of_data_is_read(tmp_path):
     draw = np.random.default_rng(0)
     for name in ("cat", "dog"):

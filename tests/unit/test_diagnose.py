@@ -218,8 +218,9 @@ def test_a_loss_that_settles_as_its_rate_decays_was_given_the_time():
 
 def test_what_shows_alike_follows_and_says_so():
     diagnosis = diagnose(SYMPTOMS["underfit"])
-    assert [one.finding for one in diagnosis.warnings] == ["underfit", "lr_too_high"]
+    assert [one.finding for one in diagnosis.warnings] == ["underfit", "lr_too_low"], "it still falls, step by step"
     assert diagnosis.warnings[1].evidence == {"instead_of": "underfit"}
+    assert found(run_of(swinging(falling(1.3), 0.01)))[:2] == ["underfit", "lr_too_high"]
     assert as_text([diagnosis]).count("\n") == 1, "one line a trial, and the sum"
 
 

@@ -60,7 +60,7 @@ def diagnose(run: Run) -> Diagnosis:
     """Ask every rule. Nothing raises for what a training lacks."""
     silent: dict[str, str] = {}
     found = list(asked(RULES, run, silent))
-    if len(found) == 1 and (other := alike(found[0])) is not None:
+    if len(found) == 1 and (other := alike(run, found[0])) is not None:
         found.append(other)
     return Diagnosis(run, [*found, *asked(NOTES, run, silent)], silent)
 

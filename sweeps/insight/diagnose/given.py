@@ -10,7 +10,8 @@ from sweeps.insight import audit as audits
 from sweeps.insight import soundness
 from sweeps.insight.diagnose.rule import at_the_end, is_poor, steady, warned
 from sweeps.insight.findings import Finding
-from sweeps.insight.runs import Lacking, Run, end, falls, smooth
+from sweeps.insight.losses import end, falls, smooth
+from sweeps.insight.runs import Lacking, Run
 from sweeps.insight.thresholds import LIMITS
 
 DATA = (

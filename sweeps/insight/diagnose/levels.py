@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps.insight.diagnose.rule import close, is_poor, optimizer_steps, warned
-from sweeps.insight.diagnose.splits import accuracy_of
 from sweeps.insight.findings import Finding
-from sweeps.insight.runs import Lacking, Run, end, loss_at
+from sweeps.insight.losses import end, loss_at
+from sweeps.insight.runs import Lacking, Run
 from sweeps.insight.thresholds import LIMITS
 
 
@@ -17,7 +17,7 @@ def loss_misfit(run: Run) -> Finding | None:
     Not of the platform's own cross-entropy, which reports how sure the network is as well: a network that is right more
     often than it says is held back by something else, unless it cannot be surer, as behind a second softmax.
     """
-    accuracy, train, steps = accuracy_of(run), end(run.train), optimizer_steps(run)
+    accuracy, train, steps = end(run.known("train/accuracy")), end(run.train), optimizer_steps(run)
     # After few steps it has not come to where its loss fits.
     misfit = LIMITS.misfit_early if steps is not None and steps < LIMITS.few_steps else LIMITS.misfit
     accuracies = run.known("train/accuracy")
@@ -30,9 +30,8 @@ def loss_misfit(run: Run) -> Finding | None:
         fits_not = sure <= surest + LIMITS.learned / 5 and accuracy > max(2 * sure, LIMITS.half)
     else:
         weak = is_poor(run) and run.has("grad/norm") and run.known("grad/norm")[0] < LIMITS.weak * run.prior
-        if weak:
-            settled = True
-        fits_not = (accuracy > LIMITS.chances / classes and train > misfit * allowed) or weak
+        settled = settled or weak  # such a network goes on for ever
+        fits_not = weak or (accuracy > LIMITS.chances / classes and train > misfit * allowed)
     if fits_not and settled and train > LIMITS.low * run.prior:
         message = (
             f"{accuracy:.1%} of the training rows are right at a loss of {train:.4g}, where {allowed:.2g} is much. "
@@ -43,10 +42,9 @@ def loss_misfit(run: Run) -> Finding | None:
 
 
 def held_back(run: Run) -> Finding | None:
-    """The config shrinks weights or drops units so much that the network cannot fit, or its gradients say so."""
-    lr, decay = float(run.config.get("lr", 0.0)), float(run.config.get("weight_decay", 0.0))
-    dropout, train = float(run.config.get("dropout", 0.0)), end(run.train)
-    width = run.config.get("width")
+    """The config shrinks weights, drops units or has so few that the network cannot fit."""
+    lr, decay, dropout = (run.setting(name) or 0.0 for name in ("lr", "weight_decay", "dropout"))
+    width, train = run.setting("width"), end(run.train)
     if train < LIMITS.learned * run.prior or end(run.val) > LIMITS.gap_open * train:
         return None
     if lr * decay > LIMITS.shrink:
@@ -57,8 +55,10 @@ def held_back(run: Run) -> Finding | None:
     if dropout >= LIMITS.dropout:
         message = f"dropout is {dropout:g}, and the train loss stays at {train:.4g}. Lower it to 0.2."
         return warned("underfit", message, dropout=dropout)
-    if isinstance(width, int) and width <= LIMITS.narrow and train > LIMITS.low * run.prior and close(run):
-        message = f"layers are {width} units wide, and the train loss stays at {train:.4g}. Double the width, or more."
+    if width is not None and width <= LIMITS.narrow and train > LIMITS.low * run.prior and close(run):
+        message = (
+            f"layers are {width:g} units wide, and the train loss stays at {train:.4g}. Double the width, or more."
+        )
         return warned("underfit", message, width=width)
     return None
 
@@ -78,11 +78,11 @@ def pulled_back(run: Run) -> Finding | None:
 
 def noisy_batch(run: Run) -> Finding | None:
     """Batches of so few rows that their gradients say little, and a poor loss."""
-    size = run.config.get("batch_size")
+    size = run.setting("batch_size")
     if size is None:
         raise Lacking("batch_size")
     if size <= LIMITS.tiny_batch and is_poor(run):
-        message = f"batches of {size} rows, and the train loss stays at {end(run.train):.4g}. "
+        message = f"batches of {size:g} rows, and the train loss stays at {end(run.train):.4g}. "
         return warned(
             "noisy_batch", message + "Raise batch_size to 32 or more; the learning rate with it.", batch_size=size
         )

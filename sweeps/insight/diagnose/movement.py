@@ -6,7 +6,8 @@ import numpy as np
 
 from sweeps.insight.diagnose.rule import at_the_end, is_poor, optimizer_steps, steady, unsure, warned
 from sweeps.insight.findings import Finding
-from sweeps.insight.runs import Run, end, falls, smooth, swings
+from sweeps.insight.losses import end, falls, smooth, swings
+from sweeps.insight.runs import Run
 from sweeps.insight.thresholds import LIMITS
 
 
@@ -45,7 +46,7 @@ def too_slow(run: Run) -> Finding | None:
     late = run.late("train/loss")
     if (
         len(run.train) < LIMITS.enough_epochs
-        or late < LIMITS.late
+        or late < LIMITS.late_if_little
         or val > (1 + LIMITS.gap) * max(train, run.prior / 2)
     ):
         return None

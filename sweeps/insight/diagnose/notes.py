@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sweeps.insight.findings import Finding
-from sweeps.insight.runs import Run, end, smooth
+from sweeps.insight.losses import end, smooth
+from sweeps.insight.runs import Run
 from sweeps.insight.thresholds import LIMITS
 
 

@@ -5,8 +5,11 @@ Only where there is a finding: nothing here warns of a training that no rule war
 
 from __future__ import annotations
 
-from sweeps.insight.diagnose.rule import warned
+from sweeps.insight.diagnose.rule import steady, warned
 from sweeps.insight.findings import Finding
+from sweeps.insight.losses import smooth
+from sweeps.insight.runs import Run
+from sweeps.insight.thresholds import LIMITS
 
 ALIKE: dict[str, tuple[str, str]] = {
     "lr_too_low": ("underfit", "a network too small or too tightly held for the task learns as slowly"),
@@ -31,10 +34,15 @@ ALIKE: dict[str, tuple[str, str]] = {
 """By finding the other one that shows nearly the same, and why."""
 
 
-def alike(likeliest: Finding) -> Finding | None:
+CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate")
+"""Instead, of a loss that still falls step by step."""
+
+
+def alike(run: Run, likeliest: Finding) -> Finding | None:
     """The other fault that shows as the likeliest one does."""
     other = ALIKE.get(likeliest.finding)
     if other is None:
         return None
-    finding, why = other
+    creeps = likeliest.finding == "underfit" and run.has("train/loss") and steady(smooth(run.train)) > LIMITS.steady
+    finding, why = CREEPS if creeps else other
     return warned(finding, f"or else, for it shows nearly alike: {why}.", instead_of=likeliest.finding)

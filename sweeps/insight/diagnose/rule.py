@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sweeps.insight.findings import Finding
-from sweeps.insight.runs import Run, Values, end, loss_at, smooth
+from sweeps.insight.losses import Values, end, loss_at, smooth
+from sweeps.insight.runs import Run
 from sweeps.insight.thresholds import LIMITS
 
 Rule = Callable[[Run], Finding | None]
@@ -26,12 +27,12 @@ def warned(finding: str, message: str, **evidence: Any) -> Finding:
 
 def optimizer_steps(run: Run) -> int | None:
     """Steps of the whole training; None where rows or batch are not known."""
-    rows, size = run.rows.get("train"), run.config.get("batch_size")
+    rows, size = run.rows.get("train"), run.setting("batch_size")
     return round(len(run.train) * rows / size) if rows and size else None
 
 
 def sampling(run: Run, share: float) -> float:
-    """Three standard errors of a share of the validation rows, or of a hundred where it is not known how many."""
+    """Three standard errors of a share of the validation rows, or of as many as are usual."""
     return 3 * float(np.sqrt(share * (1 - share) / max(run.rows.get("val", LIMITS.usual_val_rows), 1)))
 
 
@@ -74,7 +75,8 @@ def luck(run: Run, train: float | Values) -> Values:
 
 def unsure(run: Run) -> bool:
     """Whether the network is right far more often than it says, without having been told to be unsure."""
-    if run.config.get("label_smoothing") or not (run.has("val/accuracy") and run.has("val/max_probability")):
+    told = any(run.setting(name) for name in ("label_smoothing", "augment_mixup", "augment_cutmix"))
+    if told or not (run.has("val/accuracy") and run.has("val/max_probability")):
         return False
     return end(run.known("val/accuracy")) - end(run.known("val/max_probability")) > LIMITS.unsure
 

@@ -8,7 +8,8 @@ from sweeps.insight import audit as audits
 from sweeps.insight.diagnose.given import chance
 from sweeps.insight.diagnose.rule import at_the_end, luck, sampling, steady, warned
 from sweeps.insight.findings import Finding
-from sweeps.insight.runs import Lacking, Run, Values, end, smooth
+from sweeps.insight.losses import Values, end, smooth
+from sweeps.insight.runs import Lacking, Run
 from sweeps.insight.thresholds import LIMITS
 
 
@@ -25,6 +26,8 @@ def labels(run: Run) -> Finding | None:
         )
         mend = f"has {prior:.4g}: the splits' labels mean different things. Compare how both are read and coded."
         return warned("labels_differ", message + mend, train=train, val=val)
+    if run.val_gain > LIMITS.hardly:
+        return None  # something held, before it was lost again
     # Losses before anything was learned are not the same in both splits, and may be beyond all measure.
     fell, val_fell = (
         min(float(values[0]), LIMITS.at_first * prior) - level for values, level in ((run.train, train), (run.val, val))
@@ -109,7 +112,7 @@ def overfit(run: Run) -> Finding | None:
         return None
     if lowest > (1 - LIMITS.learned) * run.prior:
         return None  # there was nothing to lose
-    early = place < LIMITS.half_gone * (len(val) - 1)  # most of the time was spent after the best
+    early = place < LIMITS.best_early * (len(val) - 1)  # most of the time was spent after the best
     if lost < (LIMITS.lost_early if early else LIMITS.lost_for_sure) and kept(run, place):
         return None
     epoch = int(run.at("val/loss")[place])
@@ -122,9 +125,8 @@ def middle_of_three(values: Values) -> Values:
     """The median of each value and its neighbours, from eight values on."""
     if len(values) < 8:
         return values
-    return np.asarray(np.median(np.stack((values[:-2], values[1:-1], values[2:])), axis=0))[
-        np.clip(np.arange(len(values)) - 1, 0, len(values) - 3)
-    ]
+    middle = np.median(np.stack((values[:-2], values[1:-1], values[2:])), axis=0)
+    return np.asarray(np.pad(middle, 1, mode="edge"))
 
 
 def kept(run: Run, place: int) -> bool:
@@ -170,10 +172,3 @@ def by_heart(run: Run) -> Finding | None:
 def wrong(run: Run) -> float:
     """The share of validation rows that are wrong at the end; 1 where it is not known."""
     return 1 - end(run.known("val/accuracy")) if run.has("val/accuracy") else 1.0
-
-
-def accuracy_of(run: Run) -> float:
-    """The accuracy in training at the end. Raises Lacking."""
-    if not run.has("train/accuracy"):
-        raise Lacking("train/accuracy")
-    return end(run.known("train/accuracy"))
