@@ -146,8 +146,8 @@ def leakage(audit: Mapping[str, Any]) -> Iterator[Finding]:
 def all_alike(audit: Mapping[str, Any]) -> bool:
     """Whether all training rows are the same."""
     looked = audit["splits"].get("train", {}).get("looked_at", 0)
-    copies = audit["duplicates"].get("exact", 0) == looked - 1 and looked > FEW_ROWS
-    return copies or 0 < audit["columns"] == len(audit["constant"])
+    copies = bool(audit["duplicates"].get("exact", 0) == looked - 1 and looked > FEW_ROWS)
+    return copies or bool(0 < audit["columns"] == len(audit["constant"]))
 
 
 def constant_features(audit: Mapping[str, Any]) -> Iterator[Finding]:
@@ -218,7 +218,7 @@ def label_errors(audit: Mapping[str, Any]) -> Iterator[Finding]:
 def know(audit: Mapping[str, Any], agreement: float) -> bool:
     """Whether quick classifiers know more than which class is frequent: else they suspect every row of the others."""
     classes = audit["classes"].get("train", {})
-    most = max(classes.values(), default=0) / max(sum(classes.values()), 1)
+    most = float(max(classes.values(), default=0) / max(sum(classes.values()), 1))
     return agreement - most > KNOWN_SHARE * (1 - most)
 
 

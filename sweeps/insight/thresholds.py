@@ -132,6 +132,10 @@ class Thresholds:
     """Share of the epochs that are the start."""
     tiny_batch: int = 4
     """Rows of a batch whose gradients say little."""
+    highest_rate_of_adam: float = 0.1
+    """The highest learning rate that is searched by default, by the playbook,"""
+    highest_rate: float = 1.0
+    """and that of SGD, or of who knows which optimizer."""
     shrink: float = 0.01
     """Learning rate times weight decay: the share by which each step shrinks the weights."""
     dropout: float = 0.6

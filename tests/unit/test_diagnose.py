@@ -224,6 +224,26 @@ def test_what_shows_alike_follows_and_says_so():
     assert as_text([diagnosis]).count("\n") == 1, "one line a trial, and the sum"
 
 
+def test_a_rate_beyond_all_that_is_searched_comes_before_what_follows_from_it():
+    dead = SYMPTOMS["dead_units"]
+    assert found(dead)[:2] == ["dead_units", "lr_too_high"], "that it is poor follows from dead units"
+    for config, first in (
+        ({"lr": 3.0}, "lr_too_high"),
+        ({"lr": 0.5, "optimizer": "sgd"}, "dead_units"),
+        ({"sgd.lr": 3.0, "lr": 0.01, "optimizer": "sgd"}, "lr_too_high"),
+        ({"lr": "high"}, "dead_units"),
+    ):
+        assert found(replace(dead, config=config))[0] == first
+
+
+def test_a_rare_class_makes_a_lower_validation_loss_likely_by_luck():
+    rows = {name: {"rows": 500} for name in ("train", "val")}
+    run = run_of(falling(0.45, first=0.5), falling(0.36, first=0.5), accuracy=0.82)
+    for counts, first in (({"0": 2000, "1": 500}, []), ({"0": 1250, "1": 1250}, ["label_errors"])):
+        known = audit_of(rows, 0.8) | {"classes": {"train": counts, "val": counts}}
+        assert [name for name in found(replace(run, audit=known)) if name == "label_errors"] == first
+
+
 def test_what_is_worth_knowing_is_no_warning():
     start = np.full(4, PRIOR)
     late = with_curves(

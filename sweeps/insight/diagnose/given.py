@@ -132,6 +132,19 @@ def steps_too_large(run: Run) -> Finding | None:
     return None
 
 
+def rate_beyond(run: Run) -> Finding | None:
+    """A learning rate beyond all that is searched, and a poor loss."""
+    rate = max(float(run.known("hp/lr").max()) if run.has("hp/lr") else 0.0, run.setting("lr") or 0.0)
+    if not rate:
+        raise Lacking("lr")
+    adam = bool(run.config) and run.config.get("optimizer", "adamw") != "sgd"
+    bound = LIMITS.highest_rate_of_adam if adam else LIMITS.highest_rate
+    if rate <= bound or end(run.train) < LIMITS.low * run.prior:
+        return None
+    message = f"the learning rate is {rate:.3g}, and the train loss stays at {end(run.train):.4g}: few networks bear "
+    return warned("lr_too_high", f"{message}more than {bound:g}. Find its range by the range test.", lr=rate)
+
+
 def came_loose(run: Run) -> Finding | None:
     """A train loss that had been low and is far above that at the end."""
     train = smooth(run.train)

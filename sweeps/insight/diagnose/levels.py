@@ -29,9 +29,10 @@ def loss_misfit(run: Run) -> Finding | None:
         surest = np.e / (np.e + classes - 1)
         fits_not = sure <= surest + LIMITS.learned / 5 and accuracy > max(2 * sure, LIMITS.half)
     else:
-        weak = is_poor(run) and run.has("grad/norm") and run.known("grad/norm")[0] < LIMITS.weak * run.prior
+        high = train > misfit * allowed
+        weak = run.has("grad/norm") and run.known("grad/norm")[0] < LIMITS.weak * run.prior and (high or is_poor(run))
         settled = settled or weak  # such a network goes on for ever
-        fits_not = weak or (accuracy > LIMITS.chances / classes and train > misfit * allowed)
+        fits_not = weak or (high and accuracy > LIMITS.chances / classes)
     if fits_not and settled and train > LIMITS.low * run.prior:
         message = (
             f"{accuracy:.1%} of the training rows are right at a loss of {train:.4g}, where {allowed:.2g} is much. "
@@ -55,7 +56,7 @@ def held_back(run: Run) -> Finding | None:
     if dropout >= LIMITS.dropout:
         message = f"dropout is {dropout:g}, and the train loss stays at {train:.4g}. Lower it to 0.2."
         return warned("underfit", message, dropout=dropout)
-    if width is not None and width <= LIMITS.narrow and train > LIMITS.low * run.prior and close(run):
+    if width is not None and width <= LIMITS.narrow:
         message = (
             f"layers are {width:g} units wide, and the train loss stays at {train:.4g}. Double the width, or more."
         )

@@ -60,18 +60,20 @@ def too_slow(run: Run) -> Finding | None:
 def too_short(run: Run) -> Finding | None:
     """The loss was still falling when the training ended, or it had few steps."""
     train, val = end(run.train), end(run.val)
-    if not run.whole or train < LIMITS.learned / 2 * run.prior or val > LIMITS.gap_open * train:
-        return None
-    if int(run.val.argmin()) < LIMITS.at_the_end * (len(run.val) - 1) or too_slow(run) is not None:
-        return None
     steps, fall = optimizer_steps(run), min(falls(run.train), falls(run.val))
+    hardly_any = steps is not None and steps < LIMITS.hardly_any_steps
+    gap = LIMITS.gap_open * (2 if hardly_any else 1)
+    if not run.whole or train < LIMITS.learned / 2 * run.prior or val > gap * train:
+        return None
+    latest = LIMITS.early if hardly_any else LIMITS.at_the_end
+    if int(run.val.argmin()) < latest * (len(run.val) - 1) or too_slow(run) is not None:
+        return None
     short = steps is not None and steps < LIMITS.few_steps
     late = min(run.late("train/loss"), run.late("val/loss"))
     few = len(run.train) < LIMITS.few_epochs and (short or (steps is None and (len(run.train) > 1 or is_poor(run))))
     # What has not come to its end is right more often than it says; what is too small for more knows what it knows.
     held = fall > 3 * LIMITS.falling or (is_poor(run) and unsure(run))
     going_on = late > LIMITS.late or (late > 0.6 * LIMITS.late and (held or short))
-    hardly_any = steps is not None and steps < LIMITS.hardly_any_steps
     if going_on or few or hardly_any:
         after = f" after {steps} steps" if steps else ""
         message = f"the validation loss was best at the end{after} ({val:.4g}), and the train loss is {train:.4g}. "

@@ -34,6 +34,8 @@ ALIKE: dict[str, tuple[str, str]] = {
 """By finding the other one that shows nearly the same, and why."""
 
 
+CONSEQUENCES = frozenset({"underfit", "not_learning", "too_few_epochs"})
+"""What follows from many faults."""
 CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate")
 """Instead, of a loss that still falls step by step."""
 

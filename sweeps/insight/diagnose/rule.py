@@ -65,11 +65,17 @@ def close(run: Run) -> bool:
 def luck(run: Run, train: float | Values) -> Values:
     """The standard error of validation over train loss, both means over as many rows, at this train loss.
 
-    Squares of numbers vary by 1.4 of their mean; losses of classes hardly before anything is learned, and the more the
-    more is.
+    Squares of numbers vary by 1.4 of their mean; losses of even classes hardly before anything is learned, and the more
+    the more is; those of a rare class are higher from the first.
     """
     learned = np.clip(1 - np.asarray(train) / run.prior, 0.0, 1.0)
-    spread = 1.5 * np.sqrt(learned) if run.has("train/accuracy") else np.full(learned.shape, 1.4)
+    uneven = 0.0
+    if len(run.shares):
+        each = -np.log(run.shares)
+        mean = float(run.shares @ each)
+        uneven = float(run.shares @ (each - mean) ** 2) / mean**2
+    classes = run.has("train/accuracy")
+    spread = np.sqrt(1.5**2 * learned + uneven) if classes else np.full(learned.shape, 1.4)
     return np.asarray(spread * math.sqrt(2 / max(run.rows.get("val", LIMITS.usual_val_rows), 1)))
 
 
