@@ -185,10 +185,12 @@ class Run:
         rates = self.known("hp/lr")
         return bool(rates[-1] < 0.9 * rates.max())
 
-    def late(self, name: str) -> float:
-        """Of all that a loss fell, the share that fell over the second half of the way: near 0 where it has settled,
-        0.5 where it fell as fast to the end. The way is the sum of the learning rates, where they are known: under a
-        schedule that ends near 0 every loss lies flat at the end.
+    def late(self, name: str, after: float = 0.5) -> float:
+        """Of all that a loss fell, the share that fell after this share of the way: near 0 where it has settled, the
+        rest of the way, 0.5 by default, where it fell as fast to the end.
+
+        The way is the sum of the learning rates, where they are known: under a schedule that ends near 0 every loss
+        lies flat at the end.
         """
         values = smooth(self.known(name))
         rates = self.curves.get("hp/lr", np.empty(0))
@@ -202,8 +204,8 @@ class Run:
         if len(values) < 2 or fall <= 0:
             return 0.0
         walked = np.cumsum(way)
-        half = float(np.interp(walked[-1] / 2, walked, values))
-        return float((half - end(values)) / fall)
+        then = float(np.interp(walked[-1] * after, walked, values))
+        return float((then - end(values)) / fall)
 
 
 def of_table(table: pa.Table) -> list[Run]:

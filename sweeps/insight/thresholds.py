@@ -66,6 +66,8 @@ class Thresholds:
     """Mean step up of such a loss, as a share of what was gained."""
     late: float = 0.4
     """Share of all that a loss fell that fell over the second half of the way: it had not settled."""
+    latest: float = 0.2
+    """And over the last quarter."""
     late_if_little: float = 0.3
     """Less is enough of a loss that fell little over all."""
     falling: float = 0.01

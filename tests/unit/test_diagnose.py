@@ -214,6 +214,8 @@ def test_a_loss_that_settles_as_its_rate_decays_was_given_the_time():
     settled, falls = PRIOR * np.exp(-way * 6), PRIOR - 0.5 * way
     assert found(of_columns(train__loss=settled, val__loss=settled * 1.1, hp__lr=rates)) == []
     assert found(of_columns(train__loss=falls, val__loss=falls, hp__lr=rates))[0] == "lr_too_low"
+    began_late = 0.4 + (PRIOR - 0.4) / (1 + np.exp(30 * (way - 0.55)))
+    assert not diagnose(of_columns(train__loss=began_late, val__loss=began_late * 1.1, hp__lr=rates)).warnings
 
 
 def test_what_shows_alike_follows_and_says_so():

@@ -69,11 +69,13 @@ def too_short(run: Run) -> Finding | None:
     if int(run.val.argmin()) < latest * (len(run.val) - 1) or too_slow(run) is not None:
         return None
     short = steps is not None and steps < LIMITS.few_steps
-    late = min(run.late("train/loss"), run.late("val/loss"))
+    late, latest_part = (min(run.late(name, after) for name in ("train/loss", "val/loss")) for after in (0.5, 0.75))
     few = len(run.train) < LIMITS.few_epochs and (short or (steps is None and (len(run.train) > 1 or is_poor(run))))
     # What has not come to its end is right more often than it says; what is too small for more knows what it knows.
     held = fall > 3 * LIMITS.falling or (is_poor(run) and unsure(run))
-    going_on = late > LIMITS.late or (late > 0.6 * LIMITS.late and (held or short))
+    # What began late and has settled fell in the second half as well, but not at its end.
+    share = min(late / LIMITS.late, latest_part / LIMITS.latest)
+    going_on = share > 1 or (share > 0.6 and (held or short))
     if going_on or few or hardly_any:
         after = f" after {steps} steps" if steps else ""
         message = f"the validation loss was best at the end{after} ({val:.4g}), and the train loss is {train:.4g}. "
