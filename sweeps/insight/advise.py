@@ -19,8 +19,9 @@ from sweeps.history import LIVE, History, Mode, TrialHistory
 from sweeps.insight.curves import LEFT_OUT, furthest, usable
 from sweeps.insight.diagnose import diagnose
 from sweeps.insight.findings import Finding
+from sweeps.insight.losses import end
 from sweeps.insight.remedies import applied, remedies_for
-from sweeps.insight.runs import end, of_trial
+from sweeps.insight.runs import of_trial
 from sweeps.space import Config, Space
 
 GOOD, GOOD_SHARE = 3, 4
@@ -95,7 +96,7 @@ def possible(
     for trial in good(history.of_phase(phase), metric, mode):
         # The first finding explains the others: a remedy for what follows from it would be in vain.
         run = of_trial(history, trial)
-        for finding in diagnose(run).findings[:1]:
+        for finding in diagnose(run).warnings[:1]:
             for remedy in remedies_for(finding):
                 changes = applied(remedy, run, space, defaults)
                 advice = changed(trial, finding, changes)

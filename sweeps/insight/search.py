@@ -55,8 +55,8 @@ def suffered(history: History, spec: SweepSpec, trials: Iterable[TrialHistory]) 
     best = good(trials, spec.metric, spec.mode)
     found: dict[str, list[tuple[str, Finding]]] = {}
     for trial in best:
-        for one in diagnose(of_trial(history, trial)).findings[:1]:
-            if one.severity == "warn" and one.finding not in told_before(history):
+        for one in diagnose(of_trial(history, trial)).warnings[:1]:
+            if one.finding not in told_before(history):
                 found.setdefault(one.finding, []).append((trial.trial, one))
     for finding, those in found.items():
         if 2 * len(those) > len(best) and len(best) > 1:

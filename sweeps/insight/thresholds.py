@@ -142,8 +142,6 @@ class Thresholds:
     """Learning rate times weight decay: the share by which each step shrinks the weights."""
     dropout: float = 0.6
     """A share of dropped units that few networks bear."""
-    miscalibrated: float = 0.1
-    """Expected calibration error above which a winner's probabilities mislead: the playbook's, taken as it is."""
 
 
 LIMITS = Thresholds()

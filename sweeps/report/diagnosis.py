@@ -25,7 +25,7 @@ def suffered(history: History) -> list[Row]:
         order = {trial.trial: place for place, trial in enumerate(rank(trials, spec.metric, spec.mode).trials)}
         found: dict[str, list[tuple[TrialHistory, Finding]]] = {}
         for trial in sorted(trials, key=lambda one: order.get(one.trial, len(order))):
-            for one in diagnose(of_trial(history, trial)).findings[:1]:
+            for one in diagnose(of_trial(history, trial)).warnings[:1]:
                 found.setdefault(one.finding, []).append((trial, one))
         for finding, those in sorted(found.items(), key=lambda pair: -len(pair[1])):
             rows.append(

@@ -27,8 +27,9 @@ from benchmarks.diagnose import Job, looked_at, run_of, train_all
 from benchmarks.harness import report
 from benchmarks.planted import CALIBRATED, FAMILIES, HARMLESS, HEALTHY, RECIPES
 from sweeps.insight.diagnose import diagnose
+from sweeps.insight.losses import end
 from sweeps.insight.remedies import applied, remedies_for
-from sweeps.insight.runs import Run, end
+from sweeps.insight.runs import Run
 from sweeps.space import Space
 from trainables.hyperparameters import STANDARD
 
@@ -65,7 +66,7 @@ def level(run: Run) -> float:
 
 def advised(job: Job, run: Run, noise: float, tries: int) -> list[Tried]:
     """The first remedies for the likeliest finding of a training; none where it has none."""
-    for finding in diagnose(run).findings[:1]:
+    for finding in diagnose(run).warnings[:1]:
         changes = [applied(remedy, run, ANYTHING, STANDARD) for remedy in remedies_for(finding)]
         known = [found for found in changes if found][:tries]
         return [Tried(job, finding.finding, found, level(run), noise) for found in known]

@@ -31,7 +31,7 @@ def fine(level: float) -> list[tuple[float, float]]:
 
 def overfitted(level: float) -> list[tuple[float, float]]:
     """Train loss falls on, the validation loss rises from the fifth epoch on."""
-    return [(2.3 * 0.6**n, level + 2.3 * 0.3**n + max(0, n - 4) * 0.02) for n in range(EPOCHS)]
+    return [(0.2 + 2.1 * 0.6**n, level + 2.1 * 0.6**n + max(0, n - 6) * 0.05) for n in range(EPOCHS)]
 
 
 NOTHING = [(2.3, 2.3)]
@@ -143,8 +143,8 @@ def test_an_outcome_is_the_level_at_the_last_epoch_that_both_came_to():
     short = told.trial(fine(0.1)[:3], (of, "overfit", {"dropout": [0.2, 0.3]}))
     found = outcome(told.history, told.history.advice[short])
     assert (found.metric, found.epoch) == ("val/loss", 3)
-    assert (found.before, found.after) == (overfitted(0.3)[1][1], fine(0.1)[1][1])
-    assert not found.helped
+    assert (found.before, found.after) == (overfitted(0.3)[2][1], fine(0.1)[2][1])
+    assert found.helped
     at_work = told.trial(fine(0.1)[:3], (of, "overfit", {"dropout": [0.2, 0.4]}), ends=False)
     assert outcome(told.history, told.history.advice[at_work]) is None
     failed = told.trial([], (of, "overfit", {"dropout": [0.2, 0.5]}))

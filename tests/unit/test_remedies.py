@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeps.insight.diagnose import DATA
+from sweeps.insight.diagnose.given import DATA
 from sweeps.insight.findings import Finding
 from sweeps.insight.remedies import EVERYWHERE, REMEDIES, applied, remedies_for, suiting
 from sweeps.insight.runs import Run

@@ -116,8 +116,8 @@ def test_a_narrowed_edge_is_none_of_the_spec_s():
 
 
 def test_what_most_of_the_good_trials_suffer_from():
-    rising = [value + max(0, epoch - 3) * 0.05 for epoch, value in enumerate(settled(0.3))]
-    falling = [2.3 * 0.8**epoch for epoch in range(20)]
+    rising = [0.3 + 2.1 * 0.6**epoch + max(0, epoch - 4) * 0.05 for epoch in range(20)]
+    falling = [0.2 + 2.1 * 0.6**epoch for epoch in range(20)]
     made = spec(EXPLORE, CONFIRM)
     history = swept(made, [rising] * 10)
     for trial in history.trials.values():
