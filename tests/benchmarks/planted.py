@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from trainables.audit import audit
 from trainables.augment.text import UNKNOWN
 from trainables.contract import Config, Data, Fidelity, Session, resolve
-from trainables.data.similar import near_texts
+from trainables.data.similar import bands, in_common, near_pairs
 from trainables.examples.digits import Digits
 from trainables.examples.docstrings import Docstrings
 from trainables.models.mlp import Mlp
@@ -123,7 +123,9 @@ def few_docstrings() -> Data:
     x, y = (torch.cat([split[part] for split in splits]) for part in (0, 1))
     owner = torch.cat([torch.full((len(split[1]),), number) for number, split in enumerate(splits)])
     alone = torch.ones(len(x), dtype=torch.bool)
-    alone[near_texts(x.numpy())[:, 1]] = False
+    texts = x.numpy()
+    for pairs in near_pairs(bands(texts), len(texts), lambda pairs: in_common(texts[pairs[:, 0]], texts[pairs[:, 1]])):
+        alone[pairs[:, 1]] = False
     chosen = [(alone & (owner == number)).nonzero().flatten()[:rows] for number, rows in enumerate((1800, 450, 450))]
     return Data(*((x[rows], y[rows]) for rows in chosen))
 
