@@ -206,7 +206,7 @@ def lengthened(history: History, spec: SweepSpec, phase: SearchPhase) -> Lengthe
             phase_name(following), asked[0].finding, asked[0].message, phase.epochs, asked[0].evidence["epochs"]
         )
     trials = whole(history, spec, phase)
-    short = [trial for trial in trials if "too_few_epochs" in names(diagnose(of_trial(history, trial)).findings)]
+    short = [trial for trial in trials if "too_few_epochs" in names(diagnose(of_trial(history, trial)).warnings[:1])]
     if len(trials) > 1 and 2 * len(short) > len(trials):
         message = (
             f"{len(short)} of the best {len(trials)} trials that ran whole were still improving after {phase.epochs} "

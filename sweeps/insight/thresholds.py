@@ -50,6 +50,8 @@ class Thresholds:
     """Validation loss at the end over its lowest: overfitting, by the playbook."""
     lost: float = 0.15
     """Share of what was gained in validation that is lost again, with which a rise is worth a warning."""
+    risen_far: float = 1.5
+    """Of a loss that rose to so many times its lowest half of that is enough."""
     lost_early: float = 0.3
     """And this much where the accuracy has not fallen with it, and the best epoch was early;"""
     lost_for_sure: float = 0.5
@@ -127,7 +129,7 @@ class Thresholds:
     gap: float = 0.15
     """Validation over train loss, less one: a small gap."""
     miscalibrated: float = 0.1
-    """Expected calibration error of probabilities that say little, by the playbook."""
+    """Expected calibration error above which probabilities mislead: the playbook's, taken as it is."""
     still: int = 3
     """Epochs of an accuracy that stands still, by the playbook."""
     start: float = 0.15

@@ -111,7 +111,7 @@ def sweep_record(history: History, gone_at: float | None = None, links: str = ""
 def suffered(history: History, trial: TrialHistory) -> list[str]:
     """What an ended trial suffered from, the likeliest first."""
     over = trial.epochs and trial.status not in LIVE
-    return [found.finding for found in diagnose(of_trial(history, trial)).findings] if over else []
+    return [found.finding for found in diagnose(of_trial(history, trial)).warnings] if over else []
 
 
 def advised(history: History, trial: TrialHistory) -> str:

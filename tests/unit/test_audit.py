@@ -215,12 +215,13 @@ def test_texts_that_are_all_the_same_are_constant_and_no_leak():
 
 
 def test_rows_that_are_near_each_other_everywhere_are_no_leak():
-    """Texts mostly of three words: many are nearly alike, within train as across splits."""
-    draw = np.random.default_rng(0)
-    words, labels = draw.integers(0, 30, (600, 24)), draw.integers(0, 3, 600)
-    words = np.where(draw.random(words.shape) < 0.6, draw.integers(0, 3, words.shape), words)
-    found = findings((words[:450], labels[:450]), (words[450:], labels[450:]))
-    assert found["leakage"] == "info"
+    """Near copies across splits are told as such where training rows are not as often each other's."""
+    seen = asdict(audit_splits({"train": clean(), "val": clean(1)}))
+    near = {"leakage": {"val": {"exact": 0, "near": 60, "examples": [[0, 1]]}}}
+    for within, severity in ((0, "warn"), (60, "info")):
+        copies = {"exact": 0, "near": within, "examples": [[0, 1]], "conflicting": 0}
+        found = {one.finding: one for one in judge({**seen, **near, "duplicates": copies})}
+        assert found["leakage"].severity == severity
 
 
 def test_every_kind_of_data_is_read(tmp_path):

@@ -194,9 +194,9 @@ def rising(to, place=8):
 def test_a_rise_of_the_validation_loss_is_weighed_against_what_was_gained():
     assert "overfit" not in found(run_of(falling(0.1), rising(0.55))), "a tenth of what was gained is lost again"
     assert "overfit" in found(run_of(falling(0.1), rising(1.0)))
-    stays = run_of(falling(0.1), rising(1.1), accuracy=0.9)
+    stays = run_of(falling(0.1), rising(1.1), accuracy=0.95)
     assert "overfit" not in found(stays), "the accuracy is as good, and half of the time was well spent"
-    worse = {**stays.curves, "val/accuracy": np.r_[np.full(10, 0.9), np.linspace(0.9, 0.7, 10)]}
+    worse = {**stays.curves, "val/accuracy": np.r_[np.full(10, 0.95), np.linspace(0.95, 0.7, 10)]}
     assert "overfit" in found(replace(stays, curves=worse))
 
 
