@@ -2,7 +2,9 @@
 
 Place in the flow: a slot answers `probe` with these for the baseline config; the preflight phase judges them. The
 checks are those of A. Karpathy, A Recipe for Training Neural Networks (2019): the loss at initialisation, a network
-that sees nothing of its inputs, one batch overfitted; besides, gradients in every layer, and what an epoch costs.
+that sees nothing of its inputs, one batch overfitted, nothing learned from shuffled labels; besides, gradients in every
+layer, whether what is learned says anything of other rows, and what an epoch costs. What failed checks are explained by
+is measured along with them.
 
 They ask whether this network can learn these data at all, so they train with an optimizer of their own that works for
 nearly everything (AdamW, the better of two rates, clipped), without regularisation, and not with the config's.
@@ -17,6 +19,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -27,6 +30,8 @@ from trainables import parallel, shards
 from trainables.augment import PREFIX
 from trainables.contract import Batch, Config, Fidelity, Trainable
 from trainables.footprint import CPU, seconds_per_epoch
+from trainables.scales import Scales, scales
+from trainables.shuffled_labels import Dealt, Shuffled, dealt
 from trainables.soundness import Soundness, soundness
 from trainables.training import Training, epoch_batches, prepare
 
@@ -38,6 +43,8 @@ OVERFIT_ROWS = 8
 """So few that even a linear model can fit them."""
 FITTED = 0.01
 """A batch whose loss is this share of what it was needs no further steps."""
+NEWEST = 10
+"""So many steps' losses stand for what a network came to while it was trained."""
 MEASURED_ROWS = 512
 GRADIENT_STEPS = 5
 """A layer behind one that begins at zero gets its first gradient at the second step."""
@@ -54,7 +61,10 @@ class FirstLook:
     without_gradient: list[str]
     """Parameters that no gradient reached in any of the first steps."""
     non_finite_gradient: list[str]
+    behind: str | None
+    """The first parameter that a gradient reached, where all those before it, and only those, got none."""
     soundness: Soundness
+    scales: Scales
 
 
 @dataclass(frozen=True)
@@ -63,11 +73,26 @@ class Probes(FirstLook):
 
     learned_loss: float
     """After some steps on real inputs."""
+    learned_steps: int
+    """How many they were: fewer where they are slow."""
+    learned_in_training: float
+    """Over the newest of these steps' batches, in train mode."""
+    learned: Dealt | None
+    """What the same network can tell of validation rows."""
     blind_loss: float
     """After the same steps with all inputs set to 0."""
     overfit_first: float
     """Of one small batch before training on nothing else, in train mode."""
+    overfit_lowest: float
+    """On the way."""
     overfit_last: float
+    overfit_floor: float | None
+    """The least loss of that batch with the same output for all rows; None for an own loss."""
+    overfit_steps: int
+    shuffled: Dealt | None
+    """What a network can tell of validation rows that was trained on shuffled labels."""
+    own_loss: bool
+    """Whether the loss is the trainable's own."""
     seconds_per_epoch: float
     """Of one trial of this config over all training rows."""
     peak_bytes: int
@@ -80,24 +105,36 @@ def probe(
     trainable: Trainable, config: Config, fidelity: Fidelity, device: torch.device = CPU, limit_s: float = 20.0
 ) -> Probes:
     """Probe a config. Takes up to about `limit_s` seconds, besides the time to load data and make models."""
-    plain, share = unregularised(config), limit_s / 10
+    plain, share = unregularised(config), limit_s / 12
     first = first_look(trainable, config, fidelity, device)
 
     def fresh() -> Training:
         return prepare(trainable, plain, fidelity, device)
 
-    learned, blind = (min(learn(fresh(), rate, look, share) for rate in RATES) for look in (seen, unseen))
+    learned = min((learn(fresh(), rate, seen, share, told=True) for rate in RATES), key=lambda one: one.loss)
+    blind = min(learn(fresh(), rate, unseen, share).loss for rate in RATES)
     overfitted = overfit(fresh(), RATES[0], share)
-    if overfitted[1] > FITTED * overfitted[0]:
-        overfitted = min(overfitted, overfit(fresh(), RATES[1], share), key=lambda pair: pair[1])
+    if overfitted.last > FITTED * overfitted.first:
+        overfitted = min(overfitted, overfit(fresh(), RATES[1], share), key=lambda one: one.last)
+    cost = seconds_per_epoch(trainable, config, replace(fidelity, epochs=1), 3 * share, device)
+    peak = peak_bytes(device)  # before what deals labels anew, and holds them twice
+    other = prepare(Shuffled(trainable), plain, fidelity, device)
     return Probes(
         **vars(first),
-        learned_loss=learned,
+        learned_loss=learned.loss,
+        learned_steps=learned.steps,
+        learned_in_training=learned.in_training,
+        learned=learned.dealt,
         blind_loss=blind,
-        overfit_first=overfitted[0],
-        overfit_last=overfitted[1],
-        seconds_per_epoch=seconds_per_epoch(trainable, config, replace(fidelity, epochs=1), 3 * share, device),
-        peak_bytes=peak_bytes(device),
+        overfit_first=overfitted.first,
+        overfit_lowest=overfitted.lowest,
+        overfit_last=overfitted.last,
+        overfit_floor=overfitted.floor,
+        overfit_steps=overfitted.steps,
+        shuffled=learn(other, learned.rate, seen, share, told=True).dealt,
+        own_loss=getattr(trainable, "loss", None) is not None,
+        seconds_per_epoch=cost,
+        peak_bytes=peak,
         device_bytes=device_bytes(device),
     )
 
@@ -121,8 +158,16 @@ def first_look(trainable: Trainable, config: Config, fidelity: Fidelity, device:
     initial = measure(training, seen)
     own = getattr(trainable, "loss", None) is not None
     expected = None if own else expected_loss(training)
+    sizes = scales(training, measured_rows(training))
     silent, broken = gradients(training)
-    return FirstLook(initial, expected, silent, broken, shown)
+    trained = [name for name, parameter in training.model.named_parameters() if parameter.requires_grad]
+    return FirstLook(initial, expected, silent, broken, after(silent, trained), shown, sizes)
+
+
+def after(silent: list[str], trained: list[str]) -> str | None:
+    """The parameter that follows the silent ones, where these are the first of all."""
+    few = 0 < len(silent) < len(trained) and trained[: len(silent)] == silent
+    return trained[len(silent)] if few else None
 
 
 def measured_rows(training: Training) -> Tensor:
@@ -184,24 +229,59 @@ def gradients(training: Training) -> tuple[list[str], list[str]]:
     return [name for name in named if name not in reached | broken], sorted(broken)
 
 
-def learn(training: Training, rate: float, look: Look, limit_s: float) -> float:
-    """The loss after some steps of training on what `look` shows; infinite when it is not a number."""
-    for _ in steps(training, rate, look, epochs(training), LEARN_STEPS, limit_s):
-        pass
+@dataclass(frozen=True)
+class Learned:
+    """What some steps came to."""
+
+    rate: float
+    steps: int
+    loss: float
+    """On training rows, in eval mode; infinite when it is not a number."""
+    in_training: float
+    dealt: Dealt | None
+    """On validation rows, where that was asked."""
+
+
+def learn(training: Training, rate: float, look: Look, limit_s: float, told: bool = False) -> Learned:
+    """Train some steps on what `look` shows, and measure the network; with `told` also on validation rows."""
+    losses = list(steps(training, rate, look, epochs(training), LEARN_STEPS, limit_s))
     loss = measure(training, look)
-    return loss if math.isfinite(loss) else math.inf
+    found = dealt(training, limit_s / 4) if told else None
+    newest = fmean(losses[-NEWEST:])
+    return Learned(rate, len(losses), loss if math.isfinite(loss) else math.inf, newest, found)
 
 
-def overfit(training: Training, rate: float, limit_s: float) -> tuple[float, float]:
-    """The loss of one small batch before and after training on nothing else; the last infinite when not a number."""
+@dataclass(frozen=True)
+class Overfit:
+    """The losses of one small batch while training on nothing else; infinite when not a number."""
+
+    first: float
+    lowest: float
+    last: float
+    floor: float | None
+    """The least with the same output for all rows."""
+    steps: int
+
+
+def overfit(training: Training, rate: float, limit_s: float) -> Overfit:
+    """Train on one small batch alone."""
     few = training.chosen[torch.linspace(0, len(training.chosen) - 1, OVERFIT_ROWS).long().unique()]
     batch = next(training.splits["train"].batches(few, OVERFIT_ROWS))
     losses: list[float] = []
     for loss in steps(training, rate, seen, itertools.repeat(batch), OVERFIT_STEPS, limit_s):
-        losses.append(loss)
+        losses.append(loss if math.isfinite(loss) else math.inf)
         if loss < FITTED * losses[0]:
             break
-    return losses[0], losses[-1] if math.isfinite(losses[-1]) else math.inf
+    floor = None if training.objective.own else least_blind(batch[1])
+    return Overfit(losses[0], min(losses), losses[-1], floor, len(losses))
+
+
+def least_blind(targets: Tensor) -> float:
+    """The least default loss of one output for all of these rows: the labels' entropy, or the targets' variance."""
+    if targets.is_floating_point():
+        return float(targets.double().var(0, correction=0).mean())
+    shares = targets.flatten().unique(return_counts=True)[1].double() / targets.numel()
+    return float(-(shares * shares.log()).sum())
 
 
 def steps(

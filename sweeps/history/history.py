@@ -231,6 +231,11 @@ class History:
         return dict(next(found, {}).get("evidence") or {})
 
     @property
+    def audited(self) -> dict[str, Any]:
+        """The numbers of the audit; empty without one."""
+        return dict(self.evidence_of("data").get("audit", {}))
+
+    @property
     def gpu_hours(self) -> float:
         """What the trials' work took of the GPUs that their slots held."""
         if self.spec is None or not self.plans:

@@ -268,5 +268,5 @@ def of_trial(history: History, trial: TrialHistory) -> Run:
     return Run(
         trial.trial, np.array([epoch.epoch for epoch in trial.epochs], np.float64), curves, trial.config,
         probes={"expected_loss": history.evidence_of("initial_loss").get("expected_loss")},
-        audit=history.evidence_of("data").get("audit", {}), whole=trial.whole or trial.status in LIVE,
+        audit=history.audited, whole=trial.whole or trial.status in LIVE,
     )  # fmt: skip

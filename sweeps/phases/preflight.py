@@ -25,7 +25,8 @@ def run(engine: Engine, phase: Preflight) -> None:
     if answer is None:
         return
     name, probes = phase_name(phase), answer["probes"]
-    tell(engine, phase, "skip", judge(probes) if probes else [NOT_OURS], answer["seconds"])
+    findings = judge(probes, engine.record.history.audited) if probes else [NOT_OURS]
+    tell(engine, phase, "skip", findings, answer["seconds"])
     seconds = answer["seconds"] + (test_rates(engine, name) if probes else 0.0)
     close_phase(engine, name, "FINISHED", "all checks", seconds)
     if probes:

@@ -137,7 +137,10 @@ class Replay(Model):
     """The first is the trial's own, which gives its numbers again."""
 
 
-Check = Literal["initial_loss", "input_independent", "overfits_one_batch", "gradients", "gradients_accumulate"]
+Check = Literal[
+    "initial_loss", "input_independent", "overfits_one_batch", "gradients", "gradients_accumulate",
+    "learns_shuffled_labels",
+]  # fmt: skip
 
 
 class Preflight(Model):

@@ -19,11 +19,34 @@ from unit.trainable_helpers import Blobs, Line, Pairs
 
 FIDELITY = Fidelity(epochs=1, data_fraction=1.0, seed=0)
 SOUND = {"matrices": 3, "frozen": [], "equal_units": [], "accumulating": [], "random_in_eval": 0.0}
-HEALTHY = {
-    "initial_loss": 2.31, "expected_loss": 2.303, "learned_loss": 0.4, "blind_loss": 2.30, "overfit_first": 2.4,
-    "overfit_last": 0.01, "without_gradient": [], "non_finite_gradient": [], "seconds_per_epoch": 0.25,
-    "peak_bytes": 300 * 2**20, "device_bytes": 8 * 2**30, "soundness": SOUND,
+SCALES = {
+    "inputs": 1.0, "constant": False, "outputs": 0.3, "probabilities": False, "classes": 10, "majority": 0.1,
 }  # fmt: skip
+HEALTHY = {
+    "initial_loss": 2.31, "expected_loss": 2.303, "learned_loss": 0.4, "learned_steps": 100, "blind_loss": 2.30,
+    "learned_in_training": 0.4, "overfit_first": 2.4, "overfit_lowest": 0.01, "overfit_last": 0.01,
+    "overfit_floor": 1.73, "overfit_steps": 80, "without_gradient": [], "non_finite_gradient": [], "behind": None,
+    "own_loss": False, "seconds_per_epoch": 0.25, "peak_bytes": 300 * 2**20, "device_bytes": 8 * 2**30,
+    "soundness": SOUND, "scales": SCALES,
+    "learned": {"loss": 0.5, "others": 4.0, "spread": 0.2, "lowest": 3.4, "rows": 300},
+    "shuffled": {"loss": 2.8, "others": 2.9, "spread": 0.2, "lowest": 2.4, "rows": 300},
+}  # fmt: skip
+
+
+def dealt(loss, others=2.9, spread=0.2, lowest=2.4):
+    """A loss on validation rows, and that under other labels."""
+    return {"loss": loss, "others": others, "spread": spread, "lowest": min(lowest, others), "rows": 300}
+
+
+def silent_on(probes, check):
+    return check not in verdicts(probes)
+
+
+def test_what_cannot_be_said_of_shuffled_labels_is_not_said():
+    assert silent_on({**HEALTHY, "shuffled": None}, "learns_shuffled_labels")
+    assert silent_on({**HEALTHY, "shuffled": dealt(2.9, spread=0.0)}, "learns_shuffled_labels")
+    assert silent_on({**HEALTHY, "learned": None}, "carries_over")
+    assert silent_on({**HEALTHY, "learned": dealt(2.9), "learned_loss": 2.3}, "carries_over"), "told by itself"
 
 
 def verdicts(probes):
@@ -33,7 +56,8 @@ def verdicts(probes):
 
 def test_a_healthy_network_passes_everything():
     assert set(verdicts(HEALTHY).values()) == {"info"}
-    checks = ["initial_loss", "gradients", "soundness", "overfits_one_batch", "input_independent", "cost"]
+    checks = ["initial_loss", "gradients", "soundness", "overfits_one_batch", "input_independent"]
+    checks += ["carries_over", "learns_shuffled_labels", "cost"]
     assert list(verdicts(HEALTHY)) == checks
     assert "an epoch over all rows takes 0.25 s; memory peaked at 300 of 8,192 MiB" in judge(HEALTHY)[-1].message
 
@@ -58,10 +82,27 @@ def test_a_healthy_network_passes_everything():
         ({"soundness": {**SOUND, "random_in_eval": 0.3}}, "random_in_eval", "warn", "eval()"),
         ({"soundness": {**SOUND, "equal_units": ["a", "b"]}}, "equal_weights", "warn", "2 of 3"),
         ({"overfit_last": 0.5}, "overfits_one_batch", "warn", "from 2.4 to 0.5"),
-        ({"overfit_last": 1.5}, "overfits_one_batch", "block", "softmax twice"),
+        ({"overfit_last": 2.4, "overfit_lowest": 2.4}, "overfits_one_batch", "block", "softmax twice"),
+        (
+            {"overfit_last": 2.4, "overfit_lowest": 2.4, "overfit_steps": 4},
+            "overfits_one_batch",
+            "warn",
+            "softmax twice",
+        ),
         ({"overfit_last": math.inf}, "overfits_one_batch", "block", "to inf"),
         ({"learned_loss": 2.27}, "input_independent", "block", "2.27 with the inputs and 2.3 without"),
-        ({"learned_loss": math.inf, "blind_loss": math.inf}, "input_independent", "block", "out of step"),
+        ({"learned_loss": math.inf, "blind_loss": math.inf}, "input_independent", "block", "meets a zero"),
+        ({"learned_loss": 2.3, "learned_in_training": 2.3}, "input_independent", "block", "by heart (2.4 to 0.01)"),
+        ({"learned_loss": 2.3, "learned_steps": 3}, "input_independent", "warn", "there was time for 3 only"),
+        ({"initial_loss": 0.4, "blind_loss": 0.41, "learned_loss": 0.1}, "initial_loss", "info", "10% of the rows"),
+        ({"learned": dealt(2.9)}, "carries_over", "warn", "says nothing of these"),
+        ({"learned": dealt(5.0)}, "carries_over", "warn", "the loss is 5, and 2.9 with their labels shuffled"),
+        ({"shuffled": dealt(1.9)}, "learns_shuffled_labels", "block", "is 1.9 under the labels that they were dealt"),
+        ({"shuffled": dealt(2.2)}, "learns_shuffled_labels", "info", "nothing is learned"),
+        ({"shuffled": dealt(2.0, lowest=1.9)}, "learns_shuffled_labels", "info", "nothing is learned"),
+        ({"shuffled": dealt(2.8, spread=0.02, lowest=2.85)}, "learns_shuffled_labels", "info", "nothing is learned"),
+        ({"shuffled": dealt(-2.0, others=-1.0)}, "learns_shuffled_labels", "block", "never told these"),
+        ({"shuffled": dealt(2.9, spread=0.0), "own_loss": True}, "learns_shuffled_labels", "info", "autoencoder"),
     ],
 )
 def test_each_check_fails_on_its_own_numbers_with_the_likely_cause(numbers, check, severity, message):
@@ -176,8 +217,8 @@ def test_the_probes_leave_regularisation_out_and_the_config_alone():
 
     config = {"optimizer": "sgd", "sgd.weight_decay": 0.3, "dropout": 0.4, "batch_size": 16}
     probe(Watched(), config, FIDELITY, limit_s=1)
-    assert {(c["dropout"], c["sgd.weight_decay"]) for c in seen[1:-1]} == {(0.0, 0.0)}
-    assert seen[0] == seen[-1] == config, "soundness and cost are the config's own"
+    assert {(c["dropout"], c["sgd.weight_decay"]) for c in seen[1:-2]} == {(0.0, 0.0)}
+    assert seen[0] == seen[-2] == config, "soundness and cost are the config's own"
     assert config["dropout"] == 0.4
 
 
