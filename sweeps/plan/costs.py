@@ -309,7 +309,7 @@ def render(plan: Plan, spec: SweepSpec) -> str:
     if "audit" in kinds:
         lines.append("audit: first the data are looked through, in seconds, up to a minute for a million rows")
     if "preflight" in kinds:
-        lines.append("preflight: the baseline is checked, in some 20 s, 10 more for each optimizer")
+        lines.append("preflight: the baseline is checked, in some 30 s, 10 more for each optimizer")
     shares = [f"{p.phase} {', '.join(f'{n} {role}' for role, n in p.shares.items())}" for p in plan.phases]
     lines.append(f"shares: {'; '.join(shares)}")
     if plan.seconds_per_epoch is None:

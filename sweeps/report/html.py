@@ -88,6 +88,7 @@ def context(history: History, pictures: list[Path]) -> dict[str, Any]:
             for p in pictures
         ],
         "errors": mistakes.errors(history),
+        "batches": tables.batches(history),
         "ranges": tables.ranges(history),
         "plan": tables.plan(history),
         "basis": [f"{words.moment(line['at'])}: {line['basis']}" for line in history.plans],

@@ -184,6 +184,26 @@ def failures(history: History) -> list[Row]:
     ]
 
 
+def batches(history: History) -> Row | None:
+    """Throughput and memory against the batch size, and what they say; None where they were not measured."""
+    lines = [line for line in history.findings if line["finding"] == "batch_size" and line["evidence"].get("points")]
+    if not lines:
+        return None
+    found = lines[-1]["evidence"]
+    workers = found.get("workers", 1)
+
+    def row(point: Row) -> Row:
+        speed, held = point["rows_per_second"], point["bytes"]
+        return {
+            "size": f"{point['batch_size'] * workers:,}",
+            "speed": "–" if speed is None else f"{speed * workers:,.0f}",
+            "held": "–" if held is None else f"{held / 2**20:,.0f}",
+            "fits": "yes" if point["fits"] else "no",
+        }
+
+    return {"rows": [row(point) for point in found["points"]], "message": lines[-1]["message"]}
+
+
 def provenance(history: History) -> list[tuple[str, str]]:
     """What is needed to do it again: code, versions, seed, hardware."""
     header, spec = history.header, words.spec_of(history)

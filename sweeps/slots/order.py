@@ -31,6 +31,8 @@ class Order:
     configs: tuple[tuple[int, dict[str, Any]], ...] = ()
     """What it is trained with after each of these epochs, the first of which is 0, where that changes; else `config`.
     Each of them is checkpointed as well: the trial begins anew from there."""
+    share: float = 1.0
+    """Of its host's memory, the part that each worker may take, where a command asks for it."""
     told: int = 0
     """Epochs up to this one are in the journal: they are trained again silently, and leave no checkpoints."""
 

@@ -223,6 +223,19 @@ class Worker:
         with parallel.alone():  # each worker for itself: the checks part ways where their numbers differ
             return {"probes": asdict(probe(instantiate(found), order.config, Fidelity(**order.fidelity), self.device))}
 
+    def batch_curve(self, order: Order) -> Answer:
+        """Throughput and memory against the batch size (`trainables.batch_curve`), of each worker by itself; {} where
+        the model is sharded, so that one out of memory would leave the others waiting."""
+        from trainables import parallel
+        from trainables.batch_curve import batch_curve
+        from trainables.contract import Fidelity, instantiate
+
+        if parallel.shards():
+            return {"curve": {}}
+        found, fidelity = instantiate(self._trainable()), Fidelity(**order.fidelity)
+        with parallel.alone():
+            return {"curve": asdict(batch_curve(found, order.config, fidelity, self.device, share=order.share))}
+
     def lr_range(self, order: Order) -> Answer:
         """The learning-rate range test of this config (`trainables.lr_range`); all workers take part."""
         from trainables.contract import Fidelity, instantiate

@@ -67,6 +67,12 @@ def test_a_sharded_model_gives_the_same_numbers_and_its_checkpoints_load_anywher
             assert ours.metrics["val/loss"] == pytest.approx(theirs.metrics["val/loss"], rel=1e-5)
     weights, expected = parts.best.load().state_dict(), whole.best.load().state_dict()
     assert all(weights[name].flatten().tolist() == pytest.approx(expected[name].flatten().tolist()) for name in weights)
+    measured, not_measured = (
+        next(found for found in sweep.history.findings if found["finding"] == "batch_size") for sweep in (whole, parts)
+    )
+    assert [point["batch_size"] for point in measured["evidence"]["points"]] == [5, 10], "of each worker by itself"
+    assert measured["evidence"]["workers"] == 2
+    assert "not measured where models are sharded" in not_measured["message"]
     (plan, *_) = (line for line in read(parts.folder) if line["kind"] == "plan")
     folders = {path.parent for path in parts.folder.glob("checkpoints/*/*/manifest.json")}
     sizes = {sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}

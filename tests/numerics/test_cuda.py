@@ -35,6 +35,7 @@ from numerics_helpers import (
     uninterrupted,
 )
 from trainables import optim, parallel
+from trainables.batch_curve import batch_curve
 from trainables.checks import check
 from trainables.contract import Data, Fidelity, Report, Session, resolve
 from trainables.data.mapped import Mapped
@@ -204,6 +205,32 @@ def test_the_memory_of_a_trial_is_measured_and_preflight_finds_it_too():
     assert found.learned_loss < found.initial_loss
     assert found.overfit_last < found.overfit_first
     assert found.seconds_per_epoch > 0
+
+
+def test_the_largest_batch_that_fits_is_found_without_an_end_of_the_process():
+    class Rows(Wide):
+        """Wide rows, of which a batch needs a megabyte a row."""
+
+        def data(self, config: Any, fidelity: Fidelity) -> Data:
+            x = torch.rand(4096, 8)
+            y = (x[:, 0] > 0.5).long()
+            return Data((x, y), (x[:64], y[:64]))
+
+        def model(self, config: Any, data: Data) -> nn.Module:
+            return nn.Sequential(nn.Linear(8, 1 << 16), nn.ReLU(), nn.Linear(1 << 16, 2))
+
+    held()
+    whole = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + 600 * 2**20) / whole, GPU)
+    try:
+        found = batch_curve(Rows(), {**PLAIN, "batch_size": 64}, Fidelity(1), GPU, limit_s=20)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, GPU)
+    *fitting, last = found.points
+    assert (found.ended, last.fits) == ("memory", False), found
+    assert all(point.fits and point.bytes <= found.limit_bytes for point in fitting)
+    assert fitting[-1].batch_size >= 128
+    assert peak_bytes(GPU) < whole / 20, "it counts as no trial's"
 
 
 SHARE = 0.04

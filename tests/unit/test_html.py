@@ -199,6 +199,24 @@ def test_failures_findings_and_provenance_are_told(page, history):
     assert "trainable: trainables.examples.digits:Digits" in page.text["provenance"]
 
 
+def test_batch_sizes_are_a_table_once_they_were_measured(page, folder, tmp_path):
+    assert "batches" not in page.text
+    history, lines = History(tmp_path), read(folder)
+    for line in lines:
+        history.apply(line)
+    points = [
+        {"batch_size": 64, "rows_per_second": 1234.5, "bytes": 300 * 2**20, "fits": True},
+        {"batch_size": 128, "rows_per_second": None, "bytes": None, "fits": False},
+    ]
+    found = next(line for line in lines if line["kind"] == "finding")
+    history.apply(
+        {**found, "finding": "batch_size", "message": "as it is", "evidence": {"points": points, "workers": 2}}
+    )
+    page = Page(write(history, tmp_path).read_text(encoding="utf-8"))
+    assert page.rows["batches"][1:] == [["128", "2,469", "300", "yes"], ["256", "–", "–", "no"]]
+    assert "as it is" in page.text["batches"]
+
+
 def test_times_are_the_journals(page, history, folder, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 4e9)
     assert Page(write(history, folder).read_text(encoding="utf-8")).text == page.text
