@@ -5,8 +5,9 @@ judges it. Steps are taken as a trial takes them, with the config's model, optim
 of 0, at sizes that double; after them rows are evaluated as a trial evaluates them.
 
 On a GPU a size that does not fit fails, which is caught. On a CPU nothing fails in time: the kernel or Ray would end
-the process. So a size is tried only where memory that grows on as it has grown stays within what `memory.limit` gives;
-where memory cannot be measured nothing is tried beyond the config's size, which trials take in any case.
+the process. So a size is tried only where memory that grows on as it has grown stays within what `memory.limit` gives,
+which leaves the host a fifth for what grows otherwise; where memory cannot be measured nothing is tried beyond the
+config's size, which trials take in any case.
 
 Each of several workers measures by itself (`parallel.alone`), so sizes are a worker's own, and what is sent between
 them is not in the time. A model that is sharded is not measured: a worker out of memory would leave the others waiting.
@@ -51,7 +52,7 @@ class Point:
     rows_per_second: float | None
     """None for one that does not fit."""
     bytes: int | None
-    """The most held; where it does not fit what it would hold, as far as that is known; None where it is not known."""
+    """The most held; where it was not tried, what it would hold; None where that is not known."""
     fits: bool
 
 
@@ -125,7 +126,11 @@ def measured(training: Training, limit_s: float, share: float) -> BatchCurve:
         if speed is None:
             points.append(Point(size, None, predicted(points, base, size), fits=False))
             return over("memory")
-        points.append(Point(size, speed, memory.peak(device) if known else None, fits=True))
+        taken = memory.peak(device) if known else None
+        if device.type != "cuda" and most is not None and taken is not None and taken > most:
+            points.append(Point(size, None, taken, fits=False))  # more than foretold: what is kept safe is for that
+            return over("memory")
+        points.append(Point(size, speed, taken, fits=True))
     raise AssertionError("sizes have no end")
 
 
@@ -152,15 +157,16 @@ def level(points: list[Point]) -> bool:
 
 
 def predicted(points: list[Point], base: int, size: int) -> int | None:
-    """The memory of a size where it grows as it did last: from the size before that, or from none.
+    """The memory of a size where it grows by as much a row as it did in the two sizes before, whichever was more.
 
-    `base`: what is held between steps.
+    `base`: what is held between steps. Of two sizes one may have been lucky with what was free already.
     """
     known = [(0, base), *((point.batch_size, point.bytes) for point in points if point.bytes is not None)]
     if len(known) < 2:
         return None
-    (before, less), (last, bytes_) = known[-2:]
-    return bytes_ + max(bytes_ - less, 0) * (size - last) // (last - before)
+    growth = max((more - less) / (after - before) for (before, less), (after, more) in pairwise(known[-3:]))
+    last, bytes_ = known[-1]
+    return bytes_ + int(max(growth, 0.0) * (size - last))
 
 
 def attempt(training: Training, size: int, limit_s: float) -> float | None:

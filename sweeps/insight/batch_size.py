@@ -25,7 +25,8 @@ def judge(curve: Mapping[str, Any], searched: Sequence[int], workers: int = 1) -
     fitting = [p for p in curve["points"] if p["fits"] and p["batch_size"] * workers <= curve["rows"]]
     if not fitting:
         least = curve["points"][0]["batch_size"] * workers
-        message = f"not even a batch of {least} fits the memory. Take a smaller model, or a larger device."
+        mend = "Take a smaller model, fewer trials at a time, or a larger device."
+        message = f"not even a batch of {least} fits the memory. {mend}"
         return Finding("batch_size", "warn", message, dict(curve))
     best = max(point["rows_per_second"] for point in fitting)
     enough = next(point for point in fitting if point["rows_per_second"] * RISES >= best)

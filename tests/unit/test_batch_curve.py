@@ -59,7 +59,8 @@ def test_sizes_double_and_pass_the_config_own():
 
 def test_memory_grows_on_as_it_grew():
     points = [Point(16, 9.0, 300, True), Point(32, 9.0, 340, True)]
-    assert predicted(points, 200, 64) == 420
+    assert predicted(points, 270, 64) == 420
+    assert predicted(points, 200, 64) == 540, "the first of them grew more"
     assert predicted(points[:1], 200, 32) == 400
     assert predicted(points[:1], 310, 32) == 300, "what was given back meanwhile is no growth"
     assert predicted([Point(16, 9.0, None, True)], 0, 32) is None
@@ -79,7 +80,7 @@ def test_the_curve_ends_where_it_is_level_or_there_is_no_time():
 @linux
 def test_memory_is_measured_of_each_size_and_given_back_after():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = batch_curve(Fat(rows=130), {"batch_size": 128}, FIDELITY, limit_s=20)
+    found = batch_curve(Fat(rows=130), {"batch_size": 128}, FIDELITY, limit_s=120)
     fat = {point.batch_size: point.bytes for point in found.points}
     assert list(fat) == [16, 32, 64, 128]
     assert found.ended == "rows"
@@ -94,13 +95,14 @@ def test_memory_is_measured_of_each_size_and_given_back_after():
 @linux
 def test_no_more_memory_is_taken_than_the_share_allows():
     whole, _ = memory.host()
-    share = (memory.held(CPU) + 200 * MB) / memory.SAFE / whole
-    found = batch_curve(Fat(), {"batch_size": 16}, FIDELITY, limit_s=30, share=share)
+    share = (memory.held(CPU) + 400 * MB) / memory.SAFE / whole
+    found = batch_curve(Fat(), {"batch_size": 512}, FIDELITY, limit_s=120, share=share)
     *fitting, last = found.points
     assert (found.ended, last.fits, last.rows_per_second) == ("memory", False, None)
     assert last.bytes > found.limit_bytes
     assert all(point.fits and point.bytes <= found.limit_bytes for point in fitting)
-    assert len(fitting) >= 2
+    assert len(fitting) >= 1
+    assert last.bytes < found.limit_bytes + 8 * MB * last.batch_size, "foretold, or found out by little"
     assert last.batch_size == 2 * fitting[-1].batch_size
     told = judge(asdict(found), [16, last.batch_size])
     assert (told.severity, told.evidence["do_not_fit"]) == ("warn", [last.batch_size])
@@ -115,7 +117,7 @@ def test_no_more_memory_is_taken_than_the_share_allows():
     ],
 )
 def test_a_size_that_is_out_of_memory_is_one_that_does_not_fit(error):
-    found = batch_curve(Fat(most=40, error=error), {"batch_size": 16}, FIDELITY)
+    found = batch_curve(Fat(most=40, error=error), {"batch_size": 64}, FIDELITY, limit_s=120)
     assert [(point.batch_size, point.fits) for point in found.points] == [(16, True), (32, True), (64, False)]
     assert found.ended == "memory"
 
