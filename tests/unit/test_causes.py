@@ -36,7 +36,7 @@ def with_soundness(**found):
         (
             NOT_FINITE,
             STUCK,
-            {"non_finite": {"train": (2, 1, [7])}},
+            {"non_finite": {"train": (2, 1, [7], {"3": 2})}},
             "In the data there are missing or infinite",
         ),
         (NOT_FINITE, with_scales(inputs=math.nan), {}, "not finite, or enormous"),
