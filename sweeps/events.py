@@ -350,10 +350,11 @@ class Events(Scratch, tune.Callback):  # type: ignore[misc]
     def _halt_if_in_vain(self, status: str) -> None:
         """Halt when the sweep's first trials all failed alike, or most of a search's first ones gave no value: that
         once, so that a person may go on all the same."""
-        history, searches = self.record.history, self.record.history.phases[self.phase].searches
+        history = self.record.history
+        drawn = history.phases[self.phase].kind in ("explore", "refine")  # a grid's first trials are alike
         if status == "FAILED" and (why := halting.alike(list(history.trials.values()))):
             self.problem = SweepFailed(why + self.last_failure())
-        elif searches and not self.population and (why := halting.nothing_works(history.of_phase(self.phase))):
+        elif drawn and (why := halting.nothing_works(history.of_phase(self.phase))):
             message = f"{self.phase}: {why}. Narrow the space to what can work; did preflight's warnings say why?"
             self.record.write("finding", finding="nothing_works", severity="block", message=message)
             self.problem = SweepFailed(f"{message} `sweeps resume` goes on all the same.")

@@ -334,6 +334,6 @@ def greedy(config: dict[str, Any], session: Session) -> Iterator[Report]:
 def overfitting(config: dict[str, Any], session: Session) -> Iterator[Report]:
     """A trial that overfits, the less the more dropout it has; without weight decay it is worse throughout."""
     for epoch in range(1, session.fidelity.epochs + 1):
-        rises = 0.05 * max(0, epoch - 3) * (1 - config["dropout"])
+        rises = 0.1 * max(0, epoch - 4) * (1 - config["dropout"])
         level = 0.3 + (0.0 if config["weight_decay"] else 0.1)
-        yield Report(epoch, {"train/loss": 2.0 * 0.7**epoch, "val/loss": level + 2.0 * 0.4**epoch + rises})
+        yield Report(epoch, {"train/loss": 0.2 + 2.0 * 0.6**epoch, "val/loss": level + 2.0 * 0.6**epoch + rises})

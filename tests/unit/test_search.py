@@ -183,6 +183,7 @@ def test_the_searcher_hands_out_every_trial_once_in_order_and_says_so():
             "judged": (),
             "instead": None,
             "configs": (),
+            "share": 1.0,
             "told": 0,
         },
     }

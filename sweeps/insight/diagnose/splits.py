@@ -32,6 +32,8 @@ def labels(run: Run) -> Finding | None:
     fell, val_fell = (
         min(float(values[0]), LIMITS.at_first * prior) - level for values, level in ((run.train, train), (run.val, val))
     )
+    if fell <= 0 and not chance(run):
+        return None  # nothing was learned by heart either
     if run.gain < LIMITS.learned / 2:
         follows = steady(run.train) > LIMITS.steady and at_the_end(run)
     else:
