@@ -518,6 +518,7 @@ def test_a_sweep_tries_what_is_advised_and_says_whether_it_helped(tmp_path: Path
     assert "for overfit: validation loss" in page
 
 
+@pytest.mark.slow
 def test_a_search_in_which_nothing_works_halts_once(tmp_path: Path) -> None:
     search = {"kind": "explore", "trials": 14, "epochs": 2, "reduction_factor": None}
     spec = toy_spec(tmp_path, space={"value": VALUE, "behaviour": "nan"}, phases=[search])

@@ -77,6 +77,7 @@ def test_the_curve_ends_where_it_is_level_or_there_is_no_time():
     assert not slow(Point(16, 100.0, None, True), 32, 2.0)
 
 
+@pytest.mark.slow
 @linux
 def test_memory_is_measured_of_each_size_and_given_back_after():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -92,6 +93,7 @@ def test_memory_is_measured_of_each_size_and_given_back_after():
     assert held * 1024 < fat[128] - 60 * a_row or held <= before, "it counts as no trial's"
 
 
+@pytest.mark.slow
 @linux
 def test_no_more_memory_is_taken_than_the_share_allows():
     whole, _ = memory.host()

@@ -173,6 +173,7 @@ def test_a_network_with_a_planted_bug_stops_here_or_is_warned_of(bug):
     assert cause in found[finding].message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", planted.FAMILIES)
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_healthy_networks_are_left_alone(family, seed):
