@@ -50,7 +50,7 @@ def record(folder: Path, *, finished: bool = True) -> Path:
     journal.append(
         "sweep", format=FORMAT, name=folder.name, id=folder.name, spec=SPEC.document(), spec_digest=SPEC.digest, generation=journal.generation,
         git={"commit": "0123abc", "dirty": False}, versions={"torch": "2.13.0", "ray": "2.60.0"},
-        hardware={"cpus": 2, "gpus": 0, "slots": 2}, began=journal_time() - 8.0, ready=journal_time() - 1.0,
+        hardware={"cpus": 2, "gpus": 0, "slots": 2}, defaults={}, began=journal_time() - 8.0, ready=journal_time() - 1.0,
     )  # fmt: skip
     plan = [
         {"phase": "explore", "kind": "explore", "trials": 12, "epochs": 3, "data_fraction": 0.5, "shares": {"baseline": 1, "sobol": 11},

@@ -42,7 +42,7 @@ def trained(
     record.write(
         "sweep", format=FORMAT, name=folder.name, id=folder.name, spec=spec.document(), spec_digest=spec.digest,
         generation=1,
-        git={"commit": "0123abc", "dirty": False}, versions={}, hardware={}, began=now() - 1, ready=now(),
+        git={"commit": "0123abc", "dirty": False}, versions={}, hardware={}, defaults={}, began=now() - 1, ready=now(),
     )  # fmt: skip
     began(record, spec, "explore")
     train(record, spec, "explore", "explore-000", "sobol", config, 0)

@@ -53,7 +53,7 @@ def diagnose(sweep: str | None, trial: str | None, curves: str | None) -> None:
     from sweeps.insight.diagnose import as_text
     from sweeps.insight.diagnose import diagnose as ask
     from sweeps.insight.runs import of_file, of_history
-    from sweeps.report.diagnosis import advice
+    from sweeps.report.diagnosis import advice, to_try
     from sweeps.storage import find_sweep
 
     if (sweep is None) == (curves is None):
@@ -66,6 +66,9 @@ def diagnose(sweep: str | None, trial: str | None, curves: str | None) -> None:
         if not runs:
             raise UsageError(f"no trial {trial!r} has reported. Known: {', '.join(known[:8]) or 'none'} ...")
     click.echo(as_text([ask(run) for run in runs], whole=trial is not None or len(runs) == 1))
+    if history is not None and trial is not None:
+        for line in to_try(history, history.trials[trial]):
+            click.echo(f"{'':<14} try {line}")
     if history is not None and trial is None:
         for line in [found["message"] for found in history.findings if "phase" in found] + advice(history):
             click.echo(line)

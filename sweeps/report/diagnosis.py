@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sweeps.history import History, TrialHistory
-from sweeps.insight.advise import as_words, tries
+from sweeps.insight.advise import as_words, changes_in_words, tries
 from sweeps.insight.curves import rank
 from sweeps.insight.diagnose import diagnose
 from sweeps.insight.findings import Finding, listed
+from sweeps.insight.remedies import applied, remedies_for
 from sweeps.insight.runs import of_trial
 from sweeps.report import words
 
@@ -35,6 +36,17 @@ def suffered(history: History) -> list[Row]:
                 }
             )  # fmt: skip
     return rows
+
+
+def to_try(history: History, trial: TrialHistory) -> list[str]:
+    """What may mend what a trial suffers from, as changes of its config, the likeliest first; none without a remedy."""
+    spec, run = words.spec_of(history), of_trial(history, trial)
+    found = (
+        applied(remedy, run, spec.space, history.header["defaults"])
+        for finding in diagnose(run).warnings[:1]
+        for remedy in remedies_for(finding)
+    )
+    return [changes_in_words(changes) for changes in found if changes]
 
 
 def advice(history: History) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from sweeps.history import History
 from sweeps.insight.advise import advise, as_words, compared, failing, outcome, tries
 from sweeps.journal import FORMAT
+from sweeps.report.diagnosis import to_try
 from sweeps.spec import SweepSpec
 
 SPEC = SweepSpec.model_validate(
@@ -166,6 +167,13 @@ def test_in_words():
     assert as_words(tries(told.history)[0]) == (
         "dropout 0.1 → 0.2 (and 1 more such) for overfit: validation loss −4.0 % (better in 1 of 2 tries)"
     )
+
+
+def test_what_may_be_tried_for_a_trial():
+    told = Told()
+    best = told.history.trials[told.trial(overfitted(0.3))]
+    assert to_try(told.history, best)[:3] == ["restore_best False → True", "augment 0 → 1", "dropout 0.2 → 0.3"]
+    assert to_try(told.history, told.history.trials[told.trial(fine(0.02))]) == []
 
 
 def test_what_regularises_is_compared_with_none():
