@@ -99,7 +99,7 @@ def possible(
         for finding in diagnose(run).warnings[:1]:
             for remedy in remedies_for(finding):
                 changes = applied(remedy, run, space, defaults)
-                advice = changed(trial, finding, changes)
+                advice = changed(trial, finding, changes, space)
                 if changes and advice.config not in seen and (finding.finding, remedy_of(changes)) not in failed:
                     yield advice
 
@@ -111,20 +111,20 @@ def good(trials: Iterable[TrialHistory], metric: str, mode: Mode) -> list[TrialH
     return ordered[: max(GOOD, len(ordered) // GOOD_SHARE)]
 
 
-def changed(trial: TrialHistory, finding: Finding, changes: Changes) -> Advice:
+def changed(trial: TrialHistory, finding: Finding, changes: Changes, space: Space) -> Advice:
     """Advice for a trial."""
     config = {**trial.config, **{name: after for name, (_, after) in changes.items()}}
-    return Advice(trial.trial, finding.finding, changes, finding.message, config)
+    return Advice(trial.trial, finding.finding, changes, finding.message, space.completed(config))
 
 
-def compared(trials: Sequence[TrialHistory], parameter: str, metric: str, mode: Mode) -> Advice | None:
+def compared(trials: Sequence[TrialHistory], parameter: str, space: Space, metric: str, mode: Mode) -> Advice | None:
     """The best trial without what it has of a parameter that regularises; None where it has none, or that was tried."""
     best = next(iter(good(trials, metric, mode)), None)
     name = next((name for name in best.config if name.rpartition(".")[2] == parameter), None) if best else None
     if best is None or name is None or not isinstance(best.config[name], int | float) or not best.config[name]:
         return None
     nothing = Finding(COMPARED, "info", f"the best trial so far without its {parameter}")
-    advice = changed(best, nothing, {name: (best.config[name], 0.0)})
+    advice = changed(best, nothing, {name: (best.config[name], 0.0)}, space)
     return None if any(trial.config == advice.config for trial in trials) else advice
 
 

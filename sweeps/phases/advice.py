@@ -28,14 +28,14 @@ def propose(engine: Engine, phase: str, role: str, number: int) -> Proposal | No
     if role == "advice":
         advice = advise(history, phase, spec.space, history.header["defaults"], spec.metric, spec.mode)
     elif (parameter := role.removesuffix("_zero")) in ZERO_ARMS:
-        advice = compared(history.of_phase(phase), parameter, spec.metric, spec.mode)
-    if advice is None:
+        advice = compared(history.of_phase(phase), parameter, spec.space, spec.metric, spec.mode)
+    if advice is None or engine.within_memory(advice.config, spec.space) != advice.config:
         return None
     engine.record.write(
         "advice", phase=phase, trial=f"{phase}-{number:03d}", of=advice.of, finding=advice.finding,
         changes={name: list(pair) for name, pair in advice.changes.items()}, message=advice.message,
     )  # fmt: skip
-    return Proposal(role, engine.within_memory(advice.config, spec.space), spec.seed)
+    return Proposal(role, advice.config, spec.seed)
 
 
 def close(engine: Engine, phase: SearchPhase) -> None:

@@ -92,6 +92,15 @@ class Space(RootModel[dict[str, SerializeAsAny[Domain]]]):
             point[name] = u
         return point
 
+    def completed(self, config: Mapping[str, Any]) -> Config:
+        """The config without parameters whose condition no longer holds, and with the middle of the domain of those
+        whose condition has come to hold."""
+        found: Config = {name: value for name, value in config.items() if name not in self.root}
+        for name, domain in self.root.items():
+            if self.active(name, found):
+                found[name] = config[name] if name in config else domain.decode(0.5)
+        return found
+
     def grid(self, points: int) -> list[Config]:
         """Every combination of at most `points` values a parameter; conditional parameters only where they exist."""
         configs: list[Config] = [{}]

@@ -179,14 +179,16 @@ def test_what_may_be_tried_for_a_trial():
 def test_what_regularises_is_compared_with_none():
     told = Told()
     trials = told.history.trials
-    assert compared([], "dropout", "val/loss", "min") is None
+    assert compared([], "dropout", SPEC.space, "val/loss", "min") is None
     best = told.trial(fine(0.1))
     told.trial(fine(0.5), dropout=0.0, lr=0.02)
-    advice = compared(list(trials.values()), "dropout", "val/loss", "min")
+    advice = compared(list(trials.values()), "dropout", SPEC.space, "val/loss", "min")
     assert (advice.of, advice.finding, advice.changes) == (best, "regularisation", {"dropout": (0.2, 0.0)})
     assert advice.config == {**BASE, "dropout": 0.0}
     told.trial(fine(0.05), weight_decay=0.0)
-    assert compared(list(trials.values()), "weight_decay", "val/loss", "min") is None, "the best one has none"
+    assert compared(list(trials.values()), "weight_decay", SPEC.space, "val/loss", "min") is None, (
+        "the best one has none"
+    )
 
 
 @pytest.mark.parametrize("parameter", ["dropout", "weight_decay"])
@@ -194,4 +196,4 @@ def test_a_comparison_that_was_made_is_not_made_again(parameter):
     told = Told()
     told.trial(fine(0.1))
     told.trial(fine(0.5), **{parameter: 0.0})
-    assert compared(list(told.history.trials.values()), parameter, "val/loss", "min") is None
+    assert compared(list(told.history.trials.values()), parameter, SPEC.space, "val/loss", "min") is None

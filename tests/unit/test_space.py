@@ -230,3 +230,12 @@ def test_an_error_names_the_key_that_was_written(ends):
         Space({"lr": {"log": ends}})
     assert "log" in caught.value.path
     assert "{log:" in caught.value.mend
+
+
+def test_a_config_whose_choice_was_changed_is_completed():
+    sgd = {"lr": 0.01, "optimizer": "sgd", "sgd.momentum": 0.9, "nesterov": True, "layers": 2, "epsilon": 1e-8}
+    assert TREE.completed({**sgd, "own": 1}) == {**sgd, "own": 1}
+    adamw = TREE.completed({**sgd, "optimizer": "adamw"})
+    assert adamw.keys() == {"lr", "optimizer", "adamw.beta2", "layers", "epsilon"}
+    assert adamw["adamw.beta2"] == TREE["adamw.beta2"].decode(0.5)
+    assert TREE.completed({**sgd, "nesterov": False})["damping"] == 0.5
