@@ -41,6 +41,8 @@ class PhaseHistory:
     """Of work in slots that was no trial's."""
     judged: bool = False
     """Whether a verdict, or word that there can be none, followed its end."""
+    grown: tuple[int, ...] = ()
+    """Trials that were planned at first, and each time that the sweep was extended."""
 
     @property
     def searches(self) -> bool:
@@ -133,6 +135,7 @@ class History:
                 line["trials"],
                 known.started if known else line["at"],
                 seconds=known.seconds if known else 0.0,
+                grown=tuple(dict.fromkeys((*(known.grown if known else ()), line["trials"]))),
             )
         elif kind == "trial":
             trial = self.trials.get(line["trial"])

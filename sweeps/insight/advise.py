@@ -20,7 +20,7 @@ from sweeps.insight.curves import LEFT_OUT, furthest, usable
 from sweeps.insight.diagnose import diagnose
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end
-from sweeps.insight.remedies import applied, remedies_for
+from sweeps.insight.remedies import applied, known_as, remedies_for
 from sweeps.insight.runs import of_trial
 from sweeps.space import Config, Space
 
@@ -32,6 +32,8 @@ LOSS = "val/loss"
 """What a remedy is judged by, where it is reported: a metric may stay while the loss falls."""
 COMPARED = "regularisation"
 """In the place of a finding: nothing is wrong, but what regularises is compared with none."""
+ROLES = ("advice", "dropout_zero", "weight_decay_zero")
+"""Of the trials that advice is about."""
 Changes = Mapping[str, tuple[Any, Any]]
 """By parameter the value before and the one that is tried."""
 
@@ -117,14 +119,26 @@ def changed(trial: TrialHistory, finding: Finding, changes: Changes, space: Spac
     return Advice(trial.trial, finding.finding, changes, finding.message, space.completed(config))
 
 
-def compared(trials: Sequence[TrialHistory], parameter: str, space: Space, metric: str, mode: Mode) -> Advice | None:
-    """The best trial without what it has of a parameter that regularises; None where it has none, or that was tried."""
+def compared(
+    trials: Sequence[TrialHistory], parameter: str, space: Space, metric: str, mode: Mode, *, ours: bool
+) -> Advice | None:
+    """The best trial without what it has of a parameter that regularises; None where it has none, or that was tried.
+
+    `ours`: the platform's loop reads it, and networks beside it, which bear 0 whatever the range; a loop of the user's
+    own gets a 0 only from a range that has it.
+    """
     best = next(iter(good(trials, metric, mode)), None)
-    name = next((name for name in best.config if name.rpartition(".")[2] == parameter), None) if best else None
-    if best is None or name is None or not isinstance(best.config[name], int | float) or not best.config[name]:
+    if best is None:
         return None
+    named = [name for name in best.config if name.rpartition(".")[2] == parameter]
+    name = next((name for name in space.searched if name in named), known_as(parameter, best.config))
+    value = best.config.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value:
+        return None
+    if not ours and name in space and space[name].encode(0.0) is None:
+        return None  # who reads it may not bear 0
     nothing = Finding(COMPARED, "info", f"the best trial so far without its {parameter}")
-    advice = changed(best, nothing, {name: (best.config[name], 0.0)}, space)
+    advice = changed(best, nothing, {name: (value, 0.0)}, space)
     return None if any(trial.config == advice.config for trial in trials) else advice
 
 
@@ -134,15 +148,19 @@ def remedy_of(changes: Mapping[str, Any]) -> str:
 
 
 def given(history: History) -> list[dict[str, Any]]:
-    """The lines of the advice whose trials have begun, in their order."""
-    return [line for line in history.advice.values() if line["trial"] in history.trials]
+    """The lines of the advice whose trials have begun, in their order.
+
+    A driver may have died between the two lines, and the next one have had no advice for that trial.
+    """
+    begun = (line for line in history.advice.values() if line["trial"] in history.trials)
+    return [line for line in begun if history.trials[line["trial"]].role in ROLES]
 
 
 def outcome(history: History, line: Mapping[str, Any]) -> Outcome | None:
-    """What came of advice, by its line; None while its trial is at work."""
+    """What came of advice, by its line; None while one of the two trials is at work."""
     spec, trial, of = history.spec, history.trials[line["trial"]], history.trials[line["of"]]
     assert spec is not None, "a trial has begun"
-    if trial.status in LIVE:
+    if trial.status in LIVE or of.status in LIVE:
         return None
     both = all(t.curve(LOSS) for t in (trial, of))
     metric, mode = (LOSS, "min") if both else (spec.metric, spec.mode)

@@ -6,6 +6,7 @@ any curve, because no tuning mends data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ NEARLY_LEAKED_SHARE = 0.05
 """Above it near copies are a warning: in small tables some rows are alike by chance."""
 ALIKE = 2.0
 """Near copies across splits count beyond so many times those within train."""
+LUCK = 4.0
+"""So many standard errors that a column's mean and deviation of few rows lie apart by luck are none of the splits'."""
 SHIFTED_SPREAD, SHIFTED_MEAN = 1.25, 0.5
 """A split whose usual column varies by this factor otherwise, or whose mean is so many deviations away, is another."""
 KNOWN_SHARE = 0.5
@@ -181,7 +184,10 @@ def splits_differ(audit: Mapping[str, Any]) -> Iterator[Finding]:
     """Splits whose inputs are spread otherwise than train's."""
     for split, shift in audit["shifts"].items():
         spread = shift["deviation"]
-        if not 1 / SHIFTED_SPREAD < spread < SHIFTED_SPREAD or shift["mean"] > SHIFTED_MEAN:
+        rows = min(audit["splits"][name]["looked_at"] for name in ("train", split))
+        apart = abs(math.log(spread)) if spread > 0 else math.inf
+        luck = LUCK / math.sqrt(rows)
+        if apart > max(math.log(SHIFTED_SPREAD), luck / math.sqrt(2)) or shift["mean"] > max(SHIFTED_MEAN, luck):
             message = (
                 f"the usual column of {split} varies {spread:.2f} times as much as in train, and its mean lies "
                 f"{shift['mean']:.2f} of train's deviations away: the splits are of different sources, or prepared "

@@ -91,6 +91,10 @@ SMOOTH_UNITS = Remedy({"activation": instead("gelu", of=("relu", "sigmoid", "tan
 WITH_NORM = Remedy({"norm": instead("batch", of=("none",))})
 LARGER_BATCH = Remedy({"batch_size": whole_times(2), "lr": times(math.sqrt(2))})
 KEEP_BEST = Remedy({"restore_best": instead(True)})
+OPTIMIZERS = ("sgd", "adam", "adamw")
+"""What may stand before a hyperparameter that is one optimizer's own."""
+LEAST_STEPS = 10
+"""Of an epoch: no batch is advised that leaves fewer."""
 RESTRAINED = (KEEP_BEST, MORE_AUGMENTATION, MORE_DROPOUT, MORE_DECAY)
 
 EVERYWHERE = frozenset(
@@ -109,7 +113,7 @@ REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
     "overfit": (*RESTRAINED, SMOOTHER),
     "too_little_data": (MORE_AUGMENTATION, KEEP_BEST, MORE_DROPOUT, MORE_DECAY),
     "underfit": (
-        Remedy({"width": whole_times(1.5)}), Remedy({"depth": plus(1)}),
+        Remedy({"width": whole_times(2)}), Remedy({"depth": plus(1)}),
         Remedy({"dropout": plus(-DROPOUT, high=MOST_DROPOUT)}), Remedy({"weight_decay": times(1 / 3, high=MOST_DECAY)}),
     ),
     "slow_convergence": (Remedy({"lr": times(3)}), Remedy({"momentum": at_least(0.9)})),
@@ -119,6 +123,14 @@ REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
     "imbalance": (Remedy({"class_weights": instead("balanced")}),),
 }  # fmt: skip
 """By finding what to try, the first first."""
+
+
+def known_as(short: str, config: Mapping[str, Any]) -> str:
+    """Under which name a config has a parameter: that of its optimizer's own, which the loop reads first, else the
+    plain one, else one that ends so (`head.dropout`)."""
+    own = f"{config.get('optimizer', 'adamw')}.{short}"
+    others = (name for name in config if name.rpartition(".")[2] == short and name.partition(".")[0] not in OPTIMIZERS)
+    return own if own in config else short if short in config else next(others, short)
 
 
 def remedies_for(finding: Finding) -> list[Remedy]:
@@ -148,13 +160,15 @@ def applied(remedy: Remedy, run: Run, space: Space, defaults: Mapping[str, Any])
     config, known = run.config, suiting(run)
     changes: dict[str, tuple[Any, Any]] = {}
     for short, move in remedy.moves.items():
-        name = next((known for known in config if known.rpartition(".")[2] == short), short)
+        name = known_as(short, config)
         if name not in config and (short not in defaults or short not in known):
             continue
         before = config.get(name, defaults.get(short))
         try:
             after = move(before)
         except TypeError:  # a level that a loop of the user's own writes as a word
+            continue
+        if short == "batch_size" and after > run.rows.get("train", math.inf) // LEAST_STEPS:
             continue
         if name in space:
             after = within(space[name], before, after)
@@ -177,6 +191,8 @@ def within(domain: Domain, before: Any, after: Any) -> Any:
     if isinstance(domain, Float) and domain.or_zero and after < low:
         return 0.0 if after < low / 2 else low
     clipped = min(max(after, low), high)
+    if (clipped - before) * (after - before) <= 0:
+        return before  # which lies outside: the range is on the other side
     if isinstance(domain, Float) and domain.step is None:
         return clipped
     there = domain.encode(clipped)

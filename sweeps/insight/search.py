@@ -72,13 +72,13 @@ def told_before(history: History) -> set[str]:
 
 def epochs(history: History, spec: SweepSpec, phase: SearchPhase) -> Iterator[Finding]:
     """Whether the good trials that ran whole had too many epochs; that they had too few is what they suffer from."""
-    best = [trial.best(LOSS, "min") for trial in whole(history, spec, phase)]
-    places = [found[0] for found in best if found]
+    best = [(trial.best(LOSS, "min"), trial.best(spec.metric, spec.mode)) for trial in whole(history, spec, phase)]
+    places = [max(found[0] for found in both if found) for both in best if any(both)]
     if phase.epochs < FEW_EPOCHS or len(places) < 2 or max(places) >= EARLY * phase.epochs:
         return
     wanted = math.ceil(AFTER_BEST * max(places))
     message = (
-        f"the best {len(places)} trials had their lowest {LOSS} in epoch {listed(sorted(places))} of {phase.epochs}: "
+        f"the best {len(places)} trials were best in epoch {listed(sorted(places))} of {phase.epochs}: "
         f"{wanted} epochs are enough, or regularise more."
     )
     yield Finding("too_many_epochs", "warn", message, {"best": places, "epochs": wanted})
@@ -200,6 +200,8 @@ def lengthened(history: History, spec: SweepSpec, phase: SearchPhase) -> Lengthe
     following = spec.phases[at + 1] if at + 1 < len(spec.phases) else None
     if not isinstance(following, Confirm) or following.epochs is not None:
         return None
+    if phase.classes is not None or phase.data_fraction != following.data_fraction:
+        return None  # other data want other epochs
     asked = list(epochs(history, spec, phase))
     if asked:
         return Lengthened(

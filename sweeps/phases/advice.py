@@ -9,11 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from sweeps.engine import Engine
+from sweeps.errors import PlanError
 from sweeps.insight import whole
-from sweeps.insight.advise import Advice, advise, compared, given, outcome
+from sweeps.insight.advise import advise, compared, given, outcome
 from sweeps.insight.findings import Finding
 from sweeps.insight.search import Lengthened, judge, lengthened, with_lengths
-from sweeps.plan import ZERO_ARMS
+from sweeps.journal import now
+from sweeps.plan import ZERO_ARMS, make_plan
 from sweeps.search import Proposal
 from sweeps.spec import SearchPhase, phase_name
 
@@ -24,11 +26,11 @@ def propose(engine: Engine, phase: str, role: str, number: int) -> Proposal | No
     Its line is in the journal before the trial's.
     """
     spec, history = engine.spec, engine.record.history
-    advice: Advice | None = None
+    advice, ours = None, bool(history.header["defaults"])
     if role == "advice":
         advice = advise(history, phase, spec.space, history.header["defaults"], spec.metric, spec.mode)
     elif (parameter := role.removesuffix("_zero")) in ZERO_ARMS:
-        advice = compared(history.of_phase(phase), parameter, spec.space, spec.metric, spec.mode)
+        advice = compared(history.of_phase(phase), parameter, spec.space, spec.metric, spec.mode, ours=ours)
     if advice is None or engine.within_memory(advice.config, spec.space) != advice.config:
         return None
     engine.record.write(
@@ -53,8 +55,28 @@ def close(engine: Engine, phase: SearchPhase) -> None:
         return
     tell(engine, name, judge(history, engine.spec, phase))
     longer = lengthened(history, engine.spec, phase)
-    if longer is not None:
+    if longer is not None and affords(engine, longer):
         lengthen(engine, longer)
+
+
+def affords(engine: Engine, longer: Lengthened) -> bool:
+    """Whether the budget has room for the other epochs, as far as it is known; if it has not, that is said."""
+    spec, known = engine.spec, engine.record.history.plans[-1]["seconds_per_epoch"]
+    if longer.after <= longer.before or (spec.budget.hours is None and spec.budget.gpu_hours is None):
+        return True
+    other = with_lengths(spec, [asdict(longer)])
+    try:
+        plan = None if known is None else make_plan(other, engine.slots, engine.footprint, known)
+    except PlanError:
+        plan = None
+    phase = next((found for found in plan.phases if found.phase == longer.phase), None) if plan else None
+    left = None if engine.deadline is None else engine.deadline - now()
+    fits = (
+        spec.budget.gpu_hours is None and phase is not None and left is not None and (phase.seconds or 0.0) < left / 2
+    )
+    if not fits:
+        engine.note(f"{longer.phase}: {longer.message} The budget has no room for {longer.after} that is sure.")
+    return fits
 
 
 def conclude(engine: Engine) -> None:

@@ -17,7 +17,7 @@ def run(engine: Engine, phase: Explore) -> None:
     name = phase_name(phase)
     space, changes = cut(engine)
     space = open_phase(engine, name, phase.kind, space, phase.trials, changes)
-    draw, role = sobol(space, spec.seed), roles(spec, phase)
+    draw, role = sobol(space, spec.seed), roles(spec, phase, engine.record.history.phases[name].grown)
 
     def propose(number: int) -> Proposal:
         if number == 0:

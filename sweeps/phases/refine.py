@@ -26,7 +26,7 @@ def run(engine: Engine, phase: Refine) -> None:
     space = open_phase(engine, name, phase.kind, narrowed, phase.trials, changes, ranking)
     seed = spec.seed + 1 + list(history.phases).index(name)  # not the points that explore had
     old, new = sobol(wide, seed), tpe(space, lambda: furthest_first(history, spec.metric, spec.mode), seed)
-    role = roles(spec, phase)
+    role = roles(spec, phase, history.phases[name].grown)
 
     def propose(number: int) -> Proposal:
         if role[number] == "old_space":  # late, when TPE has had its say on most

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 
 from sweeps.spec import Explore, Refine, SweepSpec
 
@@ -21,9 +23,17 @@ BEFORE_ADVICE = 3
 """Advice begins after one in so many of a phase's trials: before, there is nothing to advise."""
 
 
-def roles(spec: SweepSpec, phase: Explore | Refine) -> list[str]:
+def roles(spec: SweepSpec, phase: Explore | Refine, grown: Sequence[int] = ()) -> list[str]:
     """The role of each trial of the phase, in order: the baseline, what a searcher proposes, advice among it, then
-    those from the old space, and the arms without what regularises, when it is known which trial is the best."""
+    those from the old space, and the arms without what regularises, when it is known which trial is the best.
+
+    `grown`: how many trials it was to have at first and after each time that the sweep was extended; what it grew by
+    has shares of its own.
+    """
+    if len(grown) > 1:
+        parts = [grown[0], *(more - less for less, more in pairwise(grown))]
+        first, *more_of = (roles(spec, phase.model_copy(update={"trials": part})) for part in parts)
+        return first + [role.replace("baseline", "sobol") for added in more_of for role in added]
     last = [f"{name}_zero" for name in zero_arms(spec, phase)] if isinstance(phase, Refine) else []
     if isinstance(phase, Refine):
         last = ["old_space"] * old_space_trials(phase) + last

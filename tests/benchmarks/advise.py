@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks import planted
-from benchmarks.diagnose import Job, looked_at, run_of, train_all
+from benchmarks.diagnose import Job, run_of, train_all
 from benchmarks.harness import report
 from benchmarks.planted import CALIBRATED, FAMILIES, HARMLESS, HEALTHY, RECIPES
 from sweeps.insight.diagnose import diagnose
@@ -124,15 +124,15 @@ def main() -> None:
         if family in RECIPES[kind].families and (family, kind) not in HARMLESS
     ]
     jobs = [(family, kind, seed) for family, kind in kinds for seed in range(chosen.seeds)]
-    train_all(jobs)  # those that are not kept yet
-    runs = {job: run_of(job, looked_at(job)) for job in jobs}
+    seen = dict(zip(jobs, train_all(jobs), strict=True))
+    runs = {job: run_of(job, found) for job, found in seen.items() if "refused" not in found}
     todo: list[Tried] = []
     for family, kind in kinds:
-        levels = [level(runs[family, kind, seed]) for seed in range(chosen.seeds)]
+        own = [job for job in runs if job[:2] == (family, kind)]
+        levels = [level(runs[job]) for job in own]
         finite = [value for value in levels if math.isfinite(value)]
         noise = statistics.stdev(finite) if len(finite) > 1 else 0.0
-        for seed in range(chosen.seeds):
-            job = (family, kind, seed)
+        for job in own:
             todo += advised(job, runs[job], noise, chosen.tries)
     tried = all_again(todo)
     print(table(tried), "* not calibrated on", sep="\n")

@@ -37,7 +37,9 @@ from benchmarks import planted
 from benchmarks.harness import ROOT, report
 from benchmarks.planted import CALIBRATED, FAMILIES, HARMLESS, HEALTHY, RECIPES, SEEDS, right
 from sweeps.insight.diagnose import diagnose
+from sweeps.insight.findings import listed
 from sweeps.insight.runs import Run
+from trainables.contract import TrainableError
 
 KEPT = ROOT / "build" / "planted"
 HEALTHY_KIND = "healthy"
@@ -74,7 +76,10 @@ def looked_at(job: Job) -> dict[str, Any]:
     if not file.exists():
         healthy = kind == HEALTHY_KIND
         case = planted.healthy_case(family, seed) if healthy else RECIPES[kind].plant(HEALTHY[family])
-        found = {**asdict(planted.seen(case, seed)), "config": dict(case.config), "epochs": case.epochs}
+        try:
+            found = {**asdict(planted.seen(case, seed)), "config": dict(case.config), "epochs": case.epochs}
+        except TrainableError as error:  # of the few rows that are left a class may have none
+            found = {"refused": str(error)}
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}.tmp")
         unfinished.write_text(json.dumps(found))
@@ -163,6 +168,10 @@ def main() -> None:
     chosen = parser.parse_args()
     todo = [job for job in jobs(chosen.families, chosen.kinds, chosen.seeds) if not chosen.kept or place(job).exists()]
     trained = train_all(todo)
+    refused = [job for job, one in zip(todo, trained, strict=True) if "refused" in one]
+    todo = [job for job in todo if job not in refused]
+    trained = [one for one in trained if "refused" not in one]
+    print(f"{len(refused)} trainings were refused before they began, and do not count: {listed(refused)}")
     good: dict[str, float] = {}
     for family in chosen.families:
         outcomes = [one["outcome"] for job, one in zip(todo, trained, strict=True) if job[:2] == (family, HEALTHY_KIND)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps.history import History
-from sweeps.insight.advise import advise, as_words, compared, failing, outcome, tries
+from sweeps.insight.advise import advise, as_words, compared, failing, given, outcome, tries
 from sweeps.journal import FORMAT
 from sweeps.report.diagnosis import to_try
 from sweeps.spec import SweepSpec
@@ -154,6 +154,15 @@ def test_an_outcome_is_the_level_at_the_last_epoch_that_both_came_to():
     assert len(tries(told.history)) == 1, "a trial that never began is none"
 
 
+def test_an_outcome_waits_for_both_trials_and_a_line_without_its_trial_is_none():
+    told = Told()
+    of = told.trial(overfitted(0.3)[:3], ends=False)
+    ended = told.trial(fine(0.1), (of, "overfit", {"dropout": [0.2, 0.3]}))
+    assert outcome(told.history, told.history.advice[ended]) is None
+    told.history.trials[ended].role = "sobol"
+    assert given(told.history) == [], "a driver died between the two lines, and the next had no advice for it"
+
+
 def test_in_words():
     told = Told()
     one, other = told.trial(overfitted(0.3)), told.trial(overfitted(0.3), lr=0.02)
@@ -179,14 +188,14 @@ def test_what_may_be_tried_for_a_trial():
 def test_what_regularises_is_compared_with_none():
     told = Told()
     trials = told.history.trials
-    assert compared([], "dropout", SPEC.space, "val/loss", "min") is None
+    assert compared([], "dropout", SPEC.space, "val/loss", "min", ours=True) is None
     best = told.trial(fine(0.1))
     told.trial(fine(0.5), dropout=0.0, lr=0.02)
-    advice = compared(list(trials.values()), "dropout", SPEC.space, "val/loss", "min")
+    advice = compared(list(trials.values()), "dropout", SPEC.space, "val/loss", "min", ours=True)
     assert (advice.of, advice.finding, advice.changes) == (best, "regularisation", {"dropout": (0.2, 0.0)})
     assert advice.config == {**BASE, "dropout": 0.0}
     told.trial(fine(0.05), weight_decay=0.0)
-    assert compared(list(trials.values()), "weight_decay", SPEC.space, "val/loss", "min") is None, (
+    assert compared(list(trials.values()), "weight_decay", SPEC.space, "val/loss", "min", ours=True) is None, (
         "the best one has none"
     )
 
@@ -196,4 +205,13 @@ def test_a_comparison_that_was_made_is_not_made_again(parameter):
     told = Told()
     told.trial(fine(0.1))
     told.trial(fine(0.5), **{parameter: 0.0})
-    assert compared(list(told.history.trials.values()), parameter, SPEC.space, "val/loss", "min") is None
+    assert compared(list(told.history.trials.values()), parameter, SPEC.space, "val/loss", "min", ours=True) is None
+
+
+def test_who_reads_a_parameter_by_itself_gets_no_value_beyond_its_range():
+    told = Told()
+    told.trial(fine(0.1))
+    trials = list(told.history.trials.values())
+    assert compared(trials, "dropout", SPEC.space, "val/loss", "min", ours=False).config["dropout"] == 0.0
+    assert compared(trials, "weight_decay", SPEC.space, "val/loss", "min", ours=False) is None, "its range begins above"
+    assert compared(trials, "weight_decay", SPEC.space, "val/loss", "min", ours=True) is not None

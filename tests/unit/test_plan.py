@@ -133,6 +133,14 @@ def test_the_arms_without_what_regularises_come_last_and_are_few():
     assert "dropout_zero" not in search(24, 12, fixed)[1], "a constant is a person's word"
 
 
+def test_what_a_phase_grew_by_has_shares_of_its_own():
+    spec = spec_of(space=REGULARISED, phases=[{"kind": "explore", "trials": 24}, {"kind": "refine", "trials": 20}])
+    whole, grown = (roles(spec, spec.phases[1], totals) for totals in ((), (12, 16, 20)))
+    assert (len(grown), grown[:12]) == (20, roles(spec, spec.phases[1].model_copy(update={"trials": 12})))
+    assert grown[12:] == ["tpe"] * 8, "four more are too few for anything else"
+    assert whole[-2:] == ["dropout_zero", "weight_decay_zero"]
+
+
 @pytest.mark.parametrize(("trials", "share"), [(1, 0.25), (2, 0.25), (7, 0.125), (33, 0.25)])
 def test_each_trial_of_a_phase_of_any_size_has_a_role(trials, share):
     for explore, refine in ((40, trials), (trials, 40)):

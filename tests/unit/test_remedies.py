@@ -7,7 +7,7 @@ import pytest
 
 from sweeps.insight.diagnose.given import DATA
 from sweeps.insight.findings import Finding
-from sweeps.insight.remedies import EVERYWHERE, REMEDIES, applied, remedies_for, suiting
+from sweeps.insight.remedies import EVERYWHERE, REMEDIES, applied, known_as, remedies_for, suiting
 from sweeps.insight.runs import Run
 from sweeps.space import Space
 from trainables.hyperparameters import STANDARD, resolve
@@ -109,6 +109,29 @@ def test_augmentation_and_smoothing_need_data_and_a_loss_that_suit_them():
         assert suiting(run({}, audit=audit, probes=probes)) - EVERYWHERE == known
     smoothing = applied(REMEDIES["overconfident"][0], run({"lr": 0.1}, audit=table, probes=expected), SPACE, STANDARD)
     assert smoothing == {"label_smoothing": (0.0, 0.1)}
+
+
+def test_the_name_that_the_loop_reads_first_is_changed():
+    space = Space.model_validate({"other": {"float": [0.0, 1.0]}})
+    both = {"lr": 0.001, "optimizer": "sgd", "sgd.lr": 0.09, "adamw.lr": 0.01}
+    assert first("lr_too_high", both, space) == {"sgd.lr": (0.09, pytest.approx(0.03))}
+    assert first("lr_too_high", {**both, "optimizer": "adamw"}, space) == {"adamw.lr": (0.01, pytest.approx(0.01 / 3))}
+    assert known_as("lr", {"optimizer": "adam", "sgd.lr": 0.1}) == "lr", "what another optimizer has is not read"
+    assert known_as("dropout", {"head.dropout": 0.1}) == "head.dropout"
+
+
+def test_a_remedy_never_goes_the_other_way():
+    below, above = {**CONFIG, "lr": 1e-5}, {**CONFIG, "lr": 0.5}
+    assert "lr" not in first("lr_too_high", below), "the range begins ten times higher"
+    assert first("lr_too_low", above) == {}
+
+
+def test_no_batch_is_advised_that_leaves_hardly_a_step():
+    few = {"splits": {"train": {"rows": 80, "shape": [8]}}}
+    larger = REMEDIES["oscillating"][2]
+    assert applied(larger, run({"lr": 0.1}, audit=few), SPACE, STANDARD) == {}
+    many = {"splits": {"train": {"rows": 1280, "shape": [8]}}}
+    assert applied(larger, run({"lr": 0.1}, audit=many), SPACE, STANDARD)["batch_size"] == (64, 128)
 
 
 def test_nothing_is_changed_that_nobody_reads():

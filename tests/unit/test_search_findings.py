@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from sweeps.history import History, Record
-from sweeps.insight.search import by_luck, jitter, judge, lengthened, with_lengths
-from sweeps.journal import FORMAT, read
-from sweeps.phases.advice import close
+from sweeps.insight.search import Lengthened, by_luck, jitter, judge, lengthened, with_lengths
+from sweeps.journal import FORMAT, now, read
+from sweeps.phases.advice import affords, close
 from sweeps.spec import SweepSpec
 
 SPACE = {"lr": {"log": [1e-4, 1e-1]}, "width": {"int": [8, 64]}, "batch_size": {"powers_of_two": [16, 32]}}
-EXPLORE = {"kind": "explore", "epochs": 20}
+EXPLORE = {"kind": "explore", "epochs": 20, "data_fraction": 1.0}
 CONFIRM = {"kind": "confirm"}
 
 
@@ -50,7 +50,8 @@ def told(made: SweepSpec, curves: list[list[float]], configs: list[dict] | None 
         tell("trial", phase=phase, trial=name, attempt=1, role="sobol", config=config, fidelity=fidelity)
         for epoch, value in enumerate(curve, 1):
             own = {"val/loss": value, "train/loss": 0.9 * value}
-            own |= {"val/accuracy": values[number]} if (values := metrics.get("accuracy")) else {}
+            if values := metrics.get("accuracy"):
+                own["val/accuracy"] = values[number][epoch - 1] if isinstance(values[number], list) else values[number]
             tell("report", trial=name, attempt=1, epoch=epoch, metrics=own, seconds=1.0, checkpoint=None, slot=1)
         tell("end", trial=name, status="FINISHED", reason="", seconds=0.0, whole=len(curve) == 20)
     return lines
@@ -166,6 +167,12 @@ def test_too_many_epochs_shorten_the_confirm_phase_that_leaves_them_open():
     assert lengthened(history, given, given.phases[0]) is None, "a person's word"
     assert lengthened(history, spec(EXPLORE), spec(EXPLORE).phases[0]) is None
     assert lengthened(swept(made, SETTLED), made, made.phases[0]) is None
+    half = spec({**EXPLORE, "data_fraction": 0.5}, CONFIRM)
+    assert lengthened(history, half, half.phases[0]) is None, "of half of the data epochs are shorter"
+    accuracy = [[0.5 + 0.02 * epoch for epoch in range(20)]] * 10
+    by_accuracy = spec(EXPLORE, CONFIRM, metric="val/accuracy", mode="max")
+    rises = swept(by_accuracy, [rising] * 10, accuracy=accuracy)
+    assert lengthened(rises, by_accuracy, by_accuracy.phases[0]) is None, "what is wanted rises to the end"
 
 
 def test_too_few_epochs_lengthen_it():
@@ -184,11 +191,13 @@ def test_what_a_phase_showed_is_journalled_once_and_the_spec_follows(tmp_path):
     rising = [*settled(0.1)[:4], *(0.12 + 0.001 * n for n in range(16))]
     record = Record(tmp_path)
     for line in told(made, [[value + 0.01 * number for value in rising] for number in range(10)]):
-        record.write(**line)
+        record.write(**({**line, "role": "advice"} if line.get("trial") == "explore-009" else line))
     record.write("advice", phase="explore", trial="explore-009", of="explore-001", finding="overfit",
                  changes={"dropout": [0.1, 0.2]}, message="it rose")  # fmt: skip
     record.write("plan", phases=[], seconds_per_epoch=None, basis="", total_s=None, footprint={})
-    engine = SimpleNamespace(spec=made, record=record, spent=lambda: "", note=lambda text: None)
+    engine = SimpleNamespace(
+        spec=made, record=record, spent=lambda: "", note=lambda text: None, slots=1, footprint={}, deadline=None
+    )
     for _ in range(2):
         close(engine, made.phases[0])
         assert engine.spec.phases[1].epochs == 8
@@ -198,3 +207,26 @@ def test_what_a_phase_showed_is_journalled_once_and_the_spec_follows(tmp_path):
     assert written.count("advice") == 3, "the advice, what came of it, and the other epochs"
     assert {line["finding"] for line in read(tmp_path) if line["kind"] == "finding"} == {"too_many_epochs"}
     assert record.history.advice["explore-009"]["outcome"]["helped"] is False, "it is equal"
+
+
+@pytest.mark.parametrize(
+    ("budget", "left", "seconds", "fits"),
+    [
+        ({}, None, 1.0, True),
+        ({"hours": 1}, 3600.0, 1.0, True),
+        ({"hours": 1}, 200.0, 1.0, False),
+        ({"hours": 1}, 3600.0, None, False),
+        ({"gpu_hours": 1}, None, 1.0, False),
+    ],
+)
+def test_longer_phases_need_room_in_the_budget(tmp_path, budget, left, seconds, fits):
+    """Nine trials of thirty epochs on one slot: 270 seconds."""
+    made = spec(EXPLORE, CONFIRM, budget=budget)
+    record, notes = Record(tmp_path), []
+    record.write("plan", phases=[], seconds_per_epoch=seconds, basis="", total_s=None, footprint={})
+    deadline = None if left is None else now() + left
+    engine = SimpleNamespace(spec=made, record=record, note=notes.append, slots=1, footprint={}, deadline=deadline)
+    assert affords(engine, Lengthened("confirm", "too_few_epochs", "Still improving.", 20, 30)) == fits
+    assert bool(notes) != fits
+    assert affords(engine, Lengthened("confirm", "too_many_epochs", "", 20, 8)), "shorter ones always have"
+    record.close()

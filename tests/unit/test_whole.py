@@ -38,7 +38,15 @@ def swept(
         if of := (advice or {}).get(number):
             tell("advice", phase="explore", trial=name, of=f"explore-{of[0]:03d}", finding=of[1], changes=of[2])
         fidelity = {"epochs": 1, "data_fraction": 1.0, "seed": 0}
-        tell("trial", phase="explore", trial=name, attempt=1, role="sobol", config=config, fidelity=fidelity)
+        tell(
+            "trial",
+            phase="explore",
+            trial=name,
+            attempt=1,
+            role="advice" if of else "sobol",
+            config=config,
+            fidelity=fidelity,
+        )
         if loss is not None:
             told = {"val/loss": loss, "train/loss": loss}
             tell("report", trial=name, attempt=1, epoch=1, metrics=told, seconds=1.0, checkpoint=None, slot=1)
