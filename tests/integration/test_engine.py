@@ -489,7 +489,7 @@ def test_a_first_search_on_fewer_classes_is_judged_by_itself(tmp_path: Path) -> 
 
 def test_a_sweep_tries_what_is_advised_and_says_whether_it_helped(tmp_path: Path) -> None:
     """Remedies for good trials as trials of their own, the arms without what regularises, and the report's words."""
-    space = {"dropout": {"float": [0.0, 0.6]}, "weight_decay": {"log": [1e-4, 1e-1]}}
+    space = {"dropout": {"float": [0.0, 0.6]}, "weight_decay": {"log": [1e-4, 1e-1], "or_zero": True}}
     search = {"epochs": 12, "reduction_factor": None}
     phases = [{"kind": "explore", "trials": 20, **search}, {"kind": "refine", "trials": 12, **search}]
     baseline = {"dropout": 0.1, "weight_decay": 1e-3}
