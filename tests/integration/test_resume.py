@@ -73,7 +73,8 @@ def test_a_sweep_goes_on_from_its_checkpoints_and_grows(ray_session: object, tmp
     assert (failure["error"], failure["failure_kind"]) == ("CheckpointError", "lost")
     assert "it begins afresh" in failure["message"]
     assert not stray.exists()
-    assert [f["finding"] for f in history.findings] == ["seeds_alike"], "epochs that were trained again are equal"
+    told = [f["finding"] for f in history.findings if f.get("phase") != "explore"]  # which says what its trials show
+    assert told == ["seeds_alike"], "epochs that were trained again are equal"
     time_spent = history.end["time"]
     assert time_spent["wall_s"] == pytest.approx(sum(d.last - d.began for d in history.drivers), abs=1)
     assert len(history.drivers) == 2
