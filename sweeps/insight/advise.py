@@ -22,7 +22,8 @@ from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end
 from sweeps.insight.remedies import applied, known_as, remedies_for
 from sweeps.insight.runs import of_trial
-from sweeps.space import Config, Space
+from sweeps.plan import ADVISED
+from sweeps.space import Config, Space, show
 
 GOOD, GOOD_SHARE = 3, 4
 """Advised are the best three trials of a phase, or the best quarter, if those are more."""
@@ -32,8 +33,6 @@ LOSS = "val/loss"
 """What a remedy is judged by, where it is reported: a metric may stay while the loss falls."""
 COMPARED = "regularisation"
 """In the place of a finding: nothing is wrong, but what regularises is compared with none."""
-ROLES = ("advice", "dropout_zero", "weight_decay_zero")
-"""Of the trials that advice is about."""
 Changes = Mapping[str, tuple[Any, Any]]
 """By parameter the value before and the one that is tried."""
 
@@ -96,14 +95,16 @@ def possible(
     failed = failing(history)
     seen = [trial.config for trial in history.of_phase(phase)]
     for trial in good(history.of_phase(phase), metric, mode):
-        # The first finding explains the others: a remedy for what follows from it would be in vain.
+        # A remedy for what only follows from the likeliest finding would be in vain.
         run = of_trial(history, trial)
-        for finding in diagnose(run).warnings[:1]:
-            for remedy in remedies_for(finding):
-                changes = applied(remedy, run, space, defaults)
-                advice = changed(trial, finding, changes, space)
-                if changes and advice.config not in seen and (finding.finding, remedy_of(changes)) not in failed:
-                    yield advice
+        finding = diagnose(run).likeliest
+        if finding is None:
+            continue
+        for remedy in remedies_for(finding):
+            changes = applied(remedy, run, space, defaults)
+            advice = changed(trial, finding, changes, space)
+            if changes and advice.config not in seen and (finding.finding, remedy_of(changes)) not in failed:
+                yield advice
 
 
 def good(trials: Iterable[TrialHistory], metric: str, mode: Mode) -> list[TrialHistory]:
@@ -153,7 +154,7 @@ def given(history: History) -> list[dict[str, Any]]:
     A driver may have died between the two lines, and the next one have had no advice for that trial.
     """
     begun = (line for line in history.advice.values() if line["trial"] in history.trials)
-    return [line for line in begun if history.trials[line["trial"]].role in ROLES]
+    return [line for line in begun if history.trials[line["trial"]].role in ADVISED]
 
 
 def outcome(history: History, line: Mapping[str, Any]) -> Outcome | None:
@@ -219,7 +220,7 @@ def failing(history: History) -> set[tuple[str, str]]:
 
 
 def as_words(one: Tried) -> str:
-    """`dropout 0.1 → 0.2 for overfit: validation loss −4 % (3 of 4 tries)`."""
+    """`dropout 0.1 → 0.2 for overfit: validation loss −4 % (better in 3 of 4 tries)`."""
     changes = changes_in_words(one.changes[0])
     more = f" (and {len(one.changes) - 1} more such)" if len(one.changes) > 1 else ""
     metric = "validation loss" if one.outcomes[0].metric == LOSS else one.outcomes[0].metric
@@ -237,4 +238,4 @@ def changes_in_words(changes: Changes) -> str:
 
 def shown(value: Any) -> str:
     """A value as a person writes it."""
-    return "none" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "none" if value is None else show(value)

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.insight.findings import Finding
+from sweeps.insight.remedies import MOST_SMOOTHING, SMOOTHING
 from sweeps.insight.thresholds import LIMITS, Thresholds
-
-SMOOTHING, MOST_SMOOTHING = 0.1, 0.2
-"""Label smoothing to add, and the end of the playbook's range."""
 
 
 def in_words(found: Mapping[str, Any], limits: Thresholds = LIMITS) -> str:

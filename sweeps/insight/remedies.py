@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.insight.batch_size import LEAST_STEPS
 from sweeps.insight.findings import Finding
 from sweeps.insight.runs import Run
 from sweeps.space import PLAYBOOK, Choice, Constant, Domain, Float, PowersOfTwo, Range, Space
@@ -25,11 +26,6 @@ class Remedy:
     """Values that are changed together, by the last part of their names: `lr` means `adamw.lr` too."""
 
     moves: Mapping[str, Move]
-
-    @property
-    def name(self) -> str:
-        """The parameters that it changes, which tell it from the others for the same finding."""
-        return " and ".join(self.moves)
 
 
 def times(factor: float, low: float = 0.0, high: float = math.inf) -> Move:
@@ -75,30 +71,28 @@ def usual(name: str) -> tuple[float, float]:
     return domain.span
 
 
-DROPOUT, DECAY, MOST_DROPOUT = 0.1, 1e-3, 0.5
-"""A step of dropout; weight decay where there is none; as much dropout as is usual."""
+DROPOUT, DECAY, SMOOTHING = 0.1, 1e-3, 0.1
+"""A step of dropout; weight decay where there is none; a step of label smoothing."""
+MOST_DROPOUT, MOST_SMOOTHING = usual("dropout")[1], usual("label_smoothing")[1]
 RATE, MOST_DECAY, LEAST_BATCH = usual("lr"), usual("weight_decay")[1], round(usual("batch_size")[0])
 LOWER_RATE = Remedy({"lr": times(1 / 3, high=RATE[1])})
 WARM_UP = Remedy({"warmup_fraction": at_least(0.05)})
 CLIP = Remedy({"clip_percentile": instead(90.0, of=(None,))})
 SETTLE = Remedy({"lr": times(1 / 2), "schedule": instead("cosine", of=("constant",))})
-DECAYING = Remedy({"schedule": instead("cosine", of=("constant",))})
 MORE_DROPOUT = Remedy({"dropout": plus(DROPOUT, high=MOST_DROPOUT)})
 MORE_DECAY = Remedy({"weight_decay": tripled(DECAY)})
 MORE_AUGMENTATION = Remedy({"augment": plus(1, high=3)})
-SMOOTHER = Remedy({"label_smoothing": plus(0.1, high=0.2)})
+SMOOTHER = Remedy({"label_smoothing": plus(SMOOTHING, high=MOST_SMOOTHING)})
 SMOOTH_UNITS = Remedy({"activation": instead("gelu", of=("relu", "sigmoid", "tanh"))})
 WITH_NORM = Remedy({"norm": instead("batch", of=("none",))})
 LARGER_BATCH = Remedy({"batch_size": whole_times(2), "lr": times(math.sqrt(2))})
 KEEP_BEST = Remedy({"restore_best": instead(True)})
 OPTIMIZERS = ("sgd", "adam", "adamw")
 """What may stand before a hyperparameter that is one optimizer's own."""
-LEAST_STEPS = 10
-"""Of an epoch: no batch is advised that leaves fewer."""
 RESTRAINED = (KEEP_BEST, MORE_AUGMENTATION, MORE_DROPOUT, MORE_DECAY)
 
 EVERYWHERE = frozenset(
-    {"lr", "batch_size", "schedule", "warmup_fraction", "clip_percentile", "weight_decay", "momentum", "restore_best"}
+    {"lr", "batch_size", "schedule", "warmup_fraction", "clip_percentile", "weight_decay", "restore_best"}
 )
 """Hyperparameters of the loop that suit any data and any loss."""
 
@@ -116,10 +110,6 @@ REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
         Remedy({"width": whole_times(2)}), Remedy({"depth": plus(1)}),
         Remedy({"dropout": plus(-DROPOUT, high=MOST_DROPOUT)}), Remedy({"weight_decay": times(1 / 3, high=MOST_DECAY)}),
     ),
-    "slow_convergence": (Remedy({"lr": times(3)}), Remedy({"momentum": at_least(0.9)})),
-    "bad_plateau": (Remedy({"lr": times(1 / 3, high=RATE[1]), "schedule": instead("cosine", of=("constant",))}),),
-    "plateau": (DECAYING,),
-    "overconfident": (SMOOTHER,),
     "imbalance": (Remedy({"class_weights": instead("balanced")}),),
 }  # fmt: skip
 """By finding what to try, the first first."""

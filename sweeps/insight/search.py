@@ -52,12 +52,12 @@ def judge(history: History, spec: SweepSpec, phase: SearchPhase) -> list[Finding
 
 def suffered(history: History, spec: SweepSpec, trials: Iterable[TrialHistory]) -> Iterator[Finding]:
     """What most of the good trials suffer from."""
-    best = good(trials, spec.metric, spec.mode)
+    best, known = good(trials, spec.metric, spec.mode), told_before(history)
     found: dict[str, list[tuple[str, Finding]]] = {}
     for trial in best:
-        for one in diagnose(of_trial(history, trial)).warnings[:1]:
-            if one.finding not in told_before(history):
-                found.setdefault(one.finding, []).append((trial.trial, one))
+        one = diagnose(of_trial(history, trial)).likeliest
+        if one is not None and one.finding not in known:
+            found.setdefault(one.finding, []).append((trial.trial, one))
     for finding, those in found.items():
         if 2 * len(those) > len(best) and len(best) > 1:
             names = [name for name, _ in those]
@@ -208,7 +208,8 @@ def lengthened(history: History, spec: SweepSpec, phase: SearchPhase) -> Lengthe
             phase_name(following), asked[0].finding, asked[0].message, phase.epochs, asked[0].evidence["epochs"]
         )
     trials = whole(history, spec, phase)
-    short = [trial for trial in trials if "too_few_epochs" in names(diagnose(of_trial(history, trial)).warnings[:1])]
+    found = [diagnose(of_trial(history, trial)).likeliest for trial in trials]
+    short = [one for one in found if one is not None and one.finding == "too_few_epochs"]
     if len(trials) > 1 and 2 * len(short) > len(trials):
         message = (
             f"{len(short)} of the best {len(trials)} trials that ran whole were still improving after {phase.epochs} "
@@ -218,11 +219,6 @@ def lengthened(history: History, spec: SweepSpec, phase: SearchPhase) -> Lengthe
             phase_name(following), "too_few_epochs", message, phase.epochs, math.ceil(LONGER * phase.epochs)
         )
     return None
-
-
-def names(findings: Iterable[Finding]) -> set[str]:
-    """Their ids."""
-    return {found.finding for found in findings}
 
 
 def with_lengths(spec: SweepSpec, lengths: Iterable[Mapping[str, Any]]) -> SweepSpec:

@@ -26,9 +26,10 @@ from sweeps.plan.costs import (
     trials_of,
 )
 from sweeps.plan.room import Node, amount, fitting, needs, slots_on, taken
-from sweeps.plan.shares import ZERO_ARMS, roles
+from sweeps.plan.shares import ADVISED, ZERO_ARMS, roles
 
 __all__ = [
+    "ADVISED",
     "FIXED",
     "UNKNOWN",
     "ZERO_ARMS",

@@ -17,6 +17,8 @@ FEW_TRIALS = 32
 """A sweep whose explore and refine phases have fewer trials in all spends none on advice."""
 ZERO_ARMS = ("dropout", "weight_decay")
 """Parameters of which a refine phase tries the value 0 on the best trial."""
+ADVISED = ("advice", *(f"{name}_zero" for name in ZERO_ARMS))
+"""Roles of the trials of which the journal says what they change about which other one."""
 ZERO_SHARE = 6
 """At most one in so many trials of the phase is such an arm."""
 BEFORE_ADVICE = 3

@@ -26,7 +26,7 @@ def suffered(history: History) -> list[Row]:
         order = {trial.trial: place for place, trial in enumerate(rank(trials, spec.metric, spec.mode).trials)}
         found: dict[str, list[tuple[TrialHistory, Finding]]] = {}
         for trial in sorted(trials, key=lambda one: order.get(one.trial, len(order))):
-            for one in diagnose(of_trial(history, trial)).warnings[:1]:
+            if (one := diagnose(of_trial(history, trial)).likeliest) is not None:
                 found.setdefault(one.finding, []).append((trial, one))
         for finding, those in sorted(found.items(), key=lambda pair: -len(pair[1])):
             rows.append(
@@ -41,11 +41,9 @@ def suffered(history: History) -> list[Row]:
 def to_try(history: History, trial: TrialHistory) -> list[str]:
     """What may mend what a trial suffers from, as changes of its config, the likeliest first; none without a remedy."""
     spec, run = words.spec_of(history), of_trial(history, trial)
-    found = (
-        applied(remedy, run, spec.space, history.header["defaults"])
-        for finding in diagnose(run).warnings[:1]
-        for remedy in remedies_for(finding)
-    )
+    likeliest = diagnose(run).likeliest
+    known = remedies_for(likeliest) if likeliest else []
+    found = (applied(remedy, run, spec.space, history.header["defaults"]) for remedy in known)
     return [changes_in_words(changes) for changes in found if changes]
 
 

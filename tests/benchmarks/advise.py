@@ -66,11 +66,12 @@ def level(run: Run) -> float:
 
 def advised(job: Job, run: Run, noise: float, tries: int) -> list[Tried]:
     """The first remedies for the likeliest finding of a training; none where it has none."""
-    for finding in diagnose(run).warnings[:1]:
-        changes = [applied(remedy, run, ANYTHING, STANDARD) for remedy in remedies_for(finding)]
-        known = [found for found in changes if found][:tries]
-        return [Tried(job, finding.finding, found, level(run), noise) for found in known]
-    return []
+    finding = diagnose(run).likeliest
+    if finding is None:
+        return []
+    changes = [applied(remedy, run, ANYTHING, STANDARD) for remedy in remedies_for(finding)]
+    known = [found for found in changes if found][:tries]
+    return [Tried(job, finding.finding, found, level(run), noise) for found in known]
 
 
 def again(tried: Tried) -> Tried:

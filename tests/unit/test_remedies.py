@@ -107,7 +107,7 @@ def test_augmentation_and_smoothing_need_data_and_a_loss_that_suit_them():
         ({**table, "words": True, "classes": {}}, expected, {"augment"}),
     ):
         assert suiting(run({}, audit=audit, probes=probes)) - EVERYWHERE == known
-    smoothing = applied(REMEDIES["overconfident"][0], run({"lr": 0.1}, audit=table, probes=expected), SPACE, STANDARD)
+    smoothing = applied(REMEDIES["overfit"][-1], run({"lr": 0.1}, audit=table, probes=expected), SPACE, STANDARD)
     assert smoothing == {"label_smoothing": (0.0, 0.1)}
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_changed_that_nobody_reads():
 @pytest.mark.parametrize("finding", sorted(REMEDIES))
 def test_what_is_tried_can_be_trained(finding):
     loop = {**STANDARD, "activation": "relu", "norm": "none", "dropout": 0.1, "width": 16, "depth": 2}
-    loop |= {"weight_decay": 1e-3, "momentum": 0.0}
+    loop |= {"weight_decay": 1e-3}
     for remedy in REMEDIES[finding]:
         config = {**CONFIG, **{name: loop[name] for name in remedy.moves if name in loop}}
         audit = {"classes": {"0": 1}, "words": True}

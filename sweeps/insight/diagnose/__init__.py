@@ -56,6 +56,11 @@ class Diagnosis:
         """The findings that cost quality."""
         return [one for one in self.findings if one.severity != "info"]
 
+    @property
+    def likeliest(self) -> Finding | None:
+        """The first warning, which explains the others; None of a healthy training."""
+        return next(iter(self.warnings), None)
+
 
 def diagnose(run: Run) -> Diagnosis:
     """Ask every rule. Nothing raises for what a training lacks."""
