@@ -139,6 +139,16 @@ def test_nothing_raises_for_short_strange_or_broken_curves(length, value):
         assert set(diagnosis.silent) <= {rule.__name__ for rule in (*RULES, *NOTES)}
 
 
+def test_a_training_without_a_loss_is_not_called_fine():
+    """As of a table whose losses are texts, or have other names."""
+    diagnosis = diagnose(Run("t", np.arange(1, 4.0), {"val/accuracy": np.array([0.5, 0.6, 0.7])}))
+    assert "nothing can be said" in as_text([diagnosis], whole=True)
+    assert as_text([diagnosis, diagnose(HEALTHY)]).splitlines() == [
+        "1 of 2 trials without a finding.",
+        "Of 1 nothing can be said: there is neither a train/loss nor a val/loss in numbers.",
+    ]
+
+
 def test_gaps_in_a_curve_are_left_out():
     train = np.where(np.arange(EPOCHS) % 3, HEALTHY.curves["train/loss"], np.nan)
     assert found(with_curves(train__loss=train)) == []

@@ -32,7 +32,7 @@ from sweeps.insight.diagnose.given import (
     vanishing,
 )  # fmt: skip
 from sweeps.insight.diagnose.levels import held_back, loss_misfit, noisy_batch, pulled_back, underfit
-from sweeps.insight.diagnose.movement import held_high, oscillating, too_short, too_slow
+from sweeps.insight.diagnose.movement import creeping, held_high, oscillating, too_short, too_slow
 from sweeps.insight.diagnose.notes import accuracy_misleads, overconfident, slow_starter
 from sweeps.insight.diagnose.others import CONSEQUENCES, alike
 from sweeps.insight.diagnose.rule import Rule
@@ -55,6 +55,11 @@ class Diagnosis:
     def warnings(self) -> list[Finding]:
         """The findings that cost quality."""
         return [one for one in self.findings if one.severity != "info"]
+
+    @property
+    def judged(self) -> bool:
+        """Whether there was a loss to judge it by."""
+        return self.run.has("train/loss") or self.run.has("val/loss")
 
     @property
     def likeliest(self) -> Finding | None:
@@ -91,11 +96,13 @@ def asked(rules: Iterable[Rule], run: Run, silent: dict[str, str]) -> Iterator[F
 RULES: tuple[Rule, ...] = (
     data, network, first_loss, non_finite, unscaled, steep_first, one_layer, labels, noisy_batch, steps_too_large,
     came_loose, rate_beyond, vanishing, label_noise, held_back, loss_misfit, little_data, overfit, by_heart,
-    oscillating, dead_units, pulled_back, held_high, too_slow, too_short, underfit, not_learning,
+    oscillating, dead_units, pulled_back, held_high, creeping, too_slow, too_short, underfit, not_learning,
 )  # fmt: skip
 """In order of precedence."""
 NOTES: tuple[Rule, ...] = (overconfident, accuracy_misleads, slow_starter)
 """Those that do not warn."""
+
+NO_LOSS = "there is neither a train/loss nor a val/loss in numbers"
 
 
 def as_table(diagnoses: Iterable[Diagnosis]) -> pa.Table:
@@ -121,11 +128,14 @@ def as_text(diagnoses: Sequence[Diagnosis], *, whole: bool = False) -> str:
         for place, found in enumerate(one.findings if whole else one.warnings[:1]):
             lines.append(f"{one.run.trial if not place else '':<14} {found.finding:<20} {found.message}")
         if whole and not one.warnings:
-            lines.append(f"{one.run.trial if not one.findings else '':<14} nothing is wrong that these rules know.")
+            verdict = "nothing is wrong that these rules know." if one.judged else f"nothing can be said: {NO_LOSS}."
+            lines.append(f"{one.run.trial if not one.findings else '':<14} {verdict}")
         if whole and one.silent:
             lacking = ", ".join(f"{rule} ({lacked})" for rule, lacked in one.silent.items())
             lines.append(f"{'':<14} not asked, for what is lacking: {lacking}")
-    fine = sum(not one.warnings for one in diagnoses)
     if not whole:
+        fine, blind = (sum(not one.warnings and one.judged is judged for one in diagnoses) for judged in (True, False))
         lines.append(f"{fine} of {len(diagnoses)} trials without a finding.")
+        if blind:
+            lines.append(f"Of {blind} nothing can be said: {NO_LOSS}.")
     return "\n".join(lines)

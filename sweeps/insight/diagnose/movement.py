@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sweeps.insight.diagnose.given import chance
 from sweeps.insight.diagnose.rule import at_the_end, is_poor, optimizer_steps, steady, unsure, warned
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end, falls, smooth, swings
@@ -37,6 +38,29 @@ def held_high(run: Run) -> Finding | None:
     if run.late("train/loss") < LIMITS.late / 2 and steady(half) < LIMITS.steady:
         message = f"the train loss stays at {end(run.train):.4g} and goes up as often as down, at a learning rate that "
         return warned("lr_too_high", message + "does not fall. Divide it by 3, and let it fall (cosine).")
+    return None
+
+
+def creeping(run: Run) -> Finding | None:
+    """A loss that hardly moves, but steadily, in both splits alike, under gradients as large as at first.
+
+    A network that has diverged, or whose output does not depend on the row, is thrown about at random instead.
+    """
+    train, val = smooth(run.train_then), smooth(run.val)
+    if len(train) < LIMITS.enough_epochs or run.gain > LIMITS.learned or chance(run):
+        return None
+    moved = float(np.ptp(train)) / run.prior
+    moves, val_moves = np.sign(np.diff(train)), np.sign(np.diff(val))
+    goes_on = np.mean(moves[1:] * moves[:-1] > 0) > LIMITS.persistent
+    alike = np.mean(moves * val_moves > 0) > LIMITS.persistent
+    if run.has("grad/norm"):
+        norms = run.known("grad/norm")
+        pushed = norms[0] > LIMITS.weak * run.prior and end(norms) > norms[0] / 2
+    else:
+        pushed = moved > LIMITS.learned / 10
+    if pushed and goes_on and alike and moved < LIMITS.hardly:
+        message = f"the train loss moved by {moved:.1%} of {run.prior:.4g} in all, epoch by epoch in one direction: "
+        return warned("lr_too_low", message + "steps are too small. Multiply the rate by 10.", moved=moved)
     return None
 
 
