@@ -7,15 +7,16 @@ any curve, because no tuning mends data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sweeps.insight.findings import MOST_NAMES, Finding, Severity, listed
 
 FEW_ROWS = 10
 """Rows of a class below which it is named."""
-UNEVEN = 8.0
-"""The most frequent class has so many times the rows of the rarest: imbalance."""
+UNEVEN, UNEVEN_BY_LUCK = 8.0, 1e-3
+"""The most frequent class has so many times the rows of the rarest: imbalance, unless even classes are drawn so more
+often than this: of few rows nearly all are."""
 CONSTANT_SHARE = 0.5
 """Of the columns: above it a warning."""
 DUPLICATE_SHARE = 0.05
@@ -229,18 +230,30 @@ def know(audit: Mapping[str, Any], agreement: float) -> bool:
 
 
 def imbalance(audit: Mapping[str, Any]) -> Iterator[Finding]:
-    """Classes with far more rows than others."""
+    """Classes with far more rows than others; or one only."""
     classes = audit["classes"].get("train", {})
     if len(classes) < 2:
+        for label, rows in classes.items():
+            message = (
+                f"all {rows:,} training rows are of class {label}: there is nothing to learn. Are these the labels?"
+            )
+            yield Finding("imbalance", "block", message, {"most": rows, "fewest": rows, "ratio": 1.0})
         return
     rarest, most = min(classes, key=classes.__getitem__), max(classes, key=classes.__getitem__)
     ratio = classes[most] / classes[rarest]
-    if ratio >= UNEVEN:
+    if ratio >= UNEVEN and not by_luck(list(classes.values())):
         message = (
             f"class {most} has {classes[most]:,} training rows, class {rarest} {classes[rarest]:,}. "
             "Set class_weights: balanced, gather more of the rare ones, and go by a metric that counts classes alike."
         )
         yield Finding("imbalance", "warn", message, {"most": classes[most], "fewest": classes[rarest], "ratio": ratio})
+
+
+def by_luck(counts: Sequence[int]) -> bool:
+    """Whether rows that are drawn from even classes are as uneven often enough."""
+    from scipy.stats import chisquare
+
+    return bool(chisquare(counts).pvalue > UNEVEN_BY_LUCK)
 
 
 def few_rows(audit: Mapping[str, Any]) -> Iterator[Finding]:

@@ -27,6 +27,14 @@ def loss_at(accuracy: float, classes: float) -> float:
     return uncertainty(accuracy) + (1 - accuracy) * math.log(max(classes - 1, 1.0))
 
 
+def nats_of_classes(losses: Values, accuracies: Values) -> Values:
+    """ln K for so many classes as make each loss usual of a network that is right so often and knows how often; of one
+    that is too sure more, of one that knows between which few classes to choose less. `MOST_NATS` at most."""
+    wrong, entropy = 1 - accuracies, np.array([uncertainty(float(share)) for share in accuracies])
+    others = np.divide(losses - entropy, wrong, out=np.full(len(losses), MOST_NATS), where=wrong > 0)
+    return np.asarray(np.log1p(np.exp(np.minimum(others, MOST_NATS))))
+
+
 def end(values: Values) -> float:
     """The level at the end: the median of the last tenth, or of up to three values as long as they are a third."""
     return float(np.median(values[-max(1, min(len(values) // 3, 3), len(values) // 10) :]))

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sweeps.errors import UsageError
 from sweeps.history import LIVE, History, TrialHistory
-from sweeps.insight.losses import MOST_NATS, Values, end, smooth, uncertainty
+from sweeps.insight.losses import MOST_NATS, Values, end, nats_of_classes, smooth
 
 CONFIG = "config/"
 """Columns of the config begin so."""
@@ -27,6 +27,8 @@ FIRSTS_APART = 1.2
 """The first validation loss counts up to so many times the first train loss."""
 OVERSURE = 0.1
 """How much surer than right a network may be whose loss tells the number of classes."""
+OUTSIZED = 3.0
+"""A first loss so many times what the later ones tell of the number of classes is not of a network that knows nothing."""
 SHORT = 6
 """Of fewer epochs the first is much of what was learned; the loss before it is told by `expected`."""
 
@@ -138,8 +140,8 @@ class Run:
         """The prior by how often a network is right at which loss, from `loss`, the first one: ln K for so many classes
         as would make that loss usual. A network that is unsure still has a higher one, so up to twice the loss.
 
-        Of epochs in which it is as sure as it is right, where that is known: steps that are too large make it far too
-        sure at first, and its loss says nothing then.
+        Of epochs in which it is as sure as it is right: steps that are too large make it far too sure at first, and its
+        loss says nothing then. Where no probabilities tell it, a first loss far above what later ones make of it does.
         """
         if not self.has("train/accuracy") or len(self.train) != len(self.known("train/accuracy")):
             return loss
@@ -150,11 +152,13 @@ class Run:
                 return max(math.log(1 / max(float(right.min()), 1 / 1000)), math.log(2))
             losses, right = losses[honest], right[honest]
         else:
+            later = nats_of_classes(losses[1:], right[1:])[right[1:] <= 0.5]
+            if len(later) > 1 and loss > OUTSIZED * later.min():
+                return float(np.median(later))
             losses, right = losses[:1], right[:1]
         counts = (right > 0) & (right < 1)
-        wrong, entropy = 1 - right[counts], np.array([uncertainty(share) for share in right[counts]])
-        others = np.minimum((losses[counts] - entropy) / wrong, MOST_NATS)
-        return float(max(losses.max(), np.minimum(np.log1p(np.exp(others)), 2 * losses[counts])[:1].max(initial=0.0)))
+        usual = np.minimum(nats_of_classes(losses[counts], right[counts]), 2 * losses[counts])
+        return float(max(losses.max(), usual[:1].max(initial=0.0)))
 
     @cached_property
     def classes(self) -> float:

@@ -81,6 +81,7 @@ def test_clean_data_give_no_finding():
         (changed((3, 2), 1e4), "outliers", "info", "1e+04 in column 2 of row 3"),
         (changed((slice(0, 9), 2), 1e4), "outliers", "warn", "9 training rows (3.0%)"),
         ((clean()[0] * 1000, clean()[1]), "unscaled_inputs", "info", "Standardise by the training rows"),
+        ((clean()[0], clean()[1] * 0), "imbalance", "block", "all 300 training rows are of class 0"),
         ((clean()[0], np.where(np.arange(ROWS) == 5, -1, clean()[1])), "labels_out_of_range", "block", "below 0: -1"),
     ],
 )  # fmt: skip

@@ -34,7 +34,7 @@ from sweeps.insight.diagnose.given import (
 from sweeps.insight.diagnose.levels import held_back, loss_misfit, noisy_batch, pulled_back, underfit
 from sweeps.insight.diagnose.movement import creeping, held_high, oscillating, too_short, too_slow
 from sweeps.insight.diagnose.notes import accuracy_misleads, overconfident, slow_starter
-from sweeps.insight.diagnose.others import CONSEQUENCES, alike
+from sweeps.insight.diagnose.others import with_alike
 from sweeps.insight.diagnose.rule import Rule
 from sweeps.insight.diagnose.splits import by_heart, label_noise, labels, little_data, overfit
 from sweeps.insight.findings import Finding
@@ -70,11 +70,7 @@ class Diagnosis:
 def diagnose(run: Run) -> Diagnosis:
     """Ask every rule. Nothing raises for what a training lacks."""
     silent: dict[str, str] = {}
-    found = list(asked(RULES, run, silent))
-    # What comes of the likeliest fault is found as well, and says less than what else it may be.
-    comes_of_it = len(found) > 1 and found[0].finding not in CONSEQUENCES and found[1].finding in CONSEQUENCES
-    if (len(found) == 1 or comes_of_it) and (other := alike(run, found[0])) is not None:
-        found = [found[0], other, *(one for one in found[1:] if one.finding != other.finding)]
+    found = with_alike(run, list(asked(RULES, run, silent)))
     return Diagnosis(run, [*found, *asked(NOTES, run, silent)], silent)
 
 
@@ -96,7 +92,7 @@ def asked(rules: Iterable[Rule], run: Run, silent: dict[str, str]) -> Iterator[F
 RULES: tuple[Rule, ...] = (
     data, network, first_loss, non_finite, unscaled, steep_first, one_layer, labels, noisy_batch, steps_too_large,
     came_loose, rate_beyond, vanishing, label_noise, held_back, loss_misfit, little_data, overfit, by_heart,
-    oscillating, dead_units, pulled_back, held_high, creeping, too_slow, too_short, underfit, not_learning,
+    oscillating, dead_units, pulled_back, held_high, creeping, too_slow, too_short, not_learning, underfit,
 )  # fmt: skip
 """In order of precedence."""
 NOTES: tuple[Rule, ...] = (overconfident, accuracy_misleads, slow_starter)

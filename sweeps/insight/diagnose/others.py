@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sweeps.insight.diagnose.rule import steady, warned
 from sweeps.insight.findings import Finding
-from sweeps.insight.losses import smooth
+from sweeps.insight.losses import end, loss_at, smooth
 from sweeps.insight.runs import Run
 from sweeps.insight.thresholds import LIMITS
 
@@ -34,17 +34,44 @@ ALIKE: dict[str, tuple[str, str]] = {
 """By finding the other one that shows nearly the same, and why."""
 
 
-CONSEQUENCES = frozenset({"underfit", "not_learning", "too_few_epochs"})
+CONSEQUENCES = frozenset({"underfit", "not_learning", "too_few_epochs", "lr_too_low"})
 """What follows from many faults."""
+
+
+def with_alike(run: Run, found: list[Finding]) -> list[Finding]:
+    """The findings with the other fault that shows as the likeliest one does in the second place.
+
+    Where a rule has found another fault that one stays there. What comes of the likeliest fault is found as well, and
+    says less than what else it may be.
+    """
+    if not found:
+        return []
+    likeliest = found[0].finding
+    vague = likeliest in CONSEQUENCES
+    other = hint(run) if vague else None
+    if other is None and (len(found) == 1 or (not vague and found[1].finding in CONSEQUENCES)):
+        other = CREEPS if likeliest == "underfit" and creeps(run) else ALIKE.get(likeliest)
+    if other is None or other[0] == likeliest:
+        return found
+    finding, why = other
+    alike = warned(finding, f"or else, for it shows nearly alike: {why}.", instead_of=likeliest)
+    return [found[0], alike, *(one for one in found[1:] if one.finding != finding)]
+
+
 CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate")
-"""Instead, of a loss that still falls step by step."""
 
 
-def alike(run: Run, likeliest: Finding) -> Finding | None:
-    """The other fault that shows as the likeliest one does."""
-    other = ALIKE.get(likeliest.finding)
-    if other is None:
-        return None
-    creeps = likeliest.finding == "underfit" and run.has("train/loss") and steady(smooth(run.train)) > LIMITS.steady
-    finding, why = CREEPS if creeps else other
-    return warned(finding, f"or else, for it shows nearly alike: {why}.", instead_of=likeliest.finding)
+def creeps(run: Run) -> bool:
+    """Whether the loss falls step by step."""
+    return run.has("train/loss") and steady(smooth(run.train)) > LIMITS.steady
+
+
+def hint(run: Run) -> tuple[str, str] | None:
+    """What a sign that is too weak for a rule speaks for."""
+    if run.has("val/dead_units") and run.known("val/dead_units")[0] > LIMITS.dead:
+        return "dead_units", "most units behind ReLUs were zero at first; draw other weights and biases, or use GELU"
+    if run.has("train/accuracy") and run.has("train/loss") and not run.has("val/max_probability"):
+        accuracy = end(run.known("train/accuracy"))
+        if accuracy > LIMITS.half and end(run.train) > LIMITS.above * loss_at(accuracy, run.classes):
+            return "loss_misfit", "it is right more often than its loss says; is there a factor, or a second softmax?"
+    return None

@@ -28,6 +28,8 @@ def labels(run: Run) -> Finding | None:
         return warned("labels_differ", message + mend, train=train, val=val)
     if run.val_gain > LIMITS.hardly:
         return None  # something held, before it was lost again
+    if len(run.shares) and run.rows.get("train", 0) < audits.FEW_ROWS * len(run.shares):
+        return None  # so few rows say nothing of others, whatever their labels: `little_data`
     # Losses before anything was learned are not the same in both splits, and may be beyond all measure.
     fell, val_fell = (
         min(float(values[0]), LIMITS.at_first * prior) - level for values, level in ((run.train, train), (run.val, val))
