@@ -28,7 +28,7 @@ FIRSTS_APART = 1.2
 OVERSURE = 0.1
 """How much surer than right a network may be whose loss tells the number of classes."""
 OUTSIZED = 3.0
-"""A first loss so many times what the later ones tell of the number of classes is not of a network that knows nothing."""
+"""A first loss so many times what later ones tell of the number of classes is not of a network that knows nothing."""
 SHORT = 6
 """Of fewer epochs the first is much of what was learned; the loss before it is told by `expected`."""
 
