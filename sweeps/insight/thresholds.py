@@ -97,7 +97,7 @@ class Thresholds:
     steady: float = 0.7
     """Share of the epochs in which a slow loss falls."""
     persistent: float = 0.75
-    """Share of the epochs in which a loss goes on as before, or as the other one, of steps that are too small."""
+    """Share of its way on which a loss goes on as before, and as the other one, of steps that are too small."""
     few_epochs: int = 5
     """Fewer are few."""
     enough_epochs: int = 8

@@ -105,6 +105,13 @@ def test_rows_of_a_class_are_counted():
     assert "fewer than 10 training rows: 1" in message(train, "too_little_data")
 
 
+def test_few_rows_are_uneven_by_luck():
+    x, _ = clean()
+    counts = (3, 2, 9, 3, 1, 8, 10, 1, 7, 8, 7, 1)
+    few = x[: sum(counts)], np.repeat(np.arange(len(counts)), counts)
+    assert "imbalance" not in findings(few, few)
+
+
 def test_copies_within_train_and_between_splits():
     (x, y), (other, labels) = clean(), clean(1)
     twice = np.concatenate((x, x[:20])), np.concatenate((y, y[:20]))

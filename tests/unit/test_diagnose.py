@@ -236,6 +236,33 @@ def test_what_shows_alike_follows_and_says_so():
     assert as_text([diagnosis]).count("\n") == 1, "one line a trial, and the sum"
 
 
+def test_a_weak_sign_says_what_else_a_vague_finding_may_be():
+    dead_first = np.r_[0.99, 0.9, np.full(EPOCHS - 2, 0.19)]
+    revived = replace(SYMPTOMS["underfit"], curves={**SYMPTOMS["underfit"].curves, "val/dead_units": dead_first})
+    assert found(revived)[:2] == ["underfit", "dead_units"]
+    rows = {"train": {"rows": 300}, "val": {"rows": 300}}  # so few steps that the rule is not sure
+    scaled = run_of(falling(0.9, first=1.09), accuracy=0.84, audit=audit_of(rows, 0.9), probes={})
+    assert found(scaled)[:2] == ["too_few_epochs", "loss_misfit"]
+
+
+def test_a_loss_that_creeps_in_one_direction_wants_larger_steps():
+    """As of SGD with a rate far too low, whose schedule brings it to rest; else nothing is learned at all."""
+    moves = PRIOR + 0.05 * np.r_[0.2, 0.6, np.linspace(1.0, 0.4, EPOCHS - 2)]
+    assert found(run_of(moves, moves * 1.001))[0] == "lr_too_low"
+    thrown = PRIOR + 0.05 * np.where(np.arange(EPOCHS) % 2, 1, -1)
+    assert found(run_of(thrown))[0] == "not_learning"
+    assert found(run_of(moves, moves[::-1]))[0] == "not_learning", "validation goes elsewhere"
+
+
+def test_a_first_loss_beyond_any_number_of_classes_is_no_measure():
+    """Of others' curves with an accuracy: as steps far too large leave it."""
+    losses = np.r_[39.6, 1.93, 2.83, 2.21, 2.42, 2.12, 2.05, np.linspace(2.0, 1.66, 13)]
+    right = np.r_[0.32, 0.36, 0.38, 0.1, 0.21, 0.21, 0.21, np.linspace(0.2, 0.36, 13)]
+    run = of_columns(train__loss=losses, val__loss=losses * 1.02, train__accuracy=right, val__accuracy=right)
+    assert 1.7 < run.prior < 2.4
+    assert found(run)[0] == "lr_too_high"
+
+
 def test_a_rate_beyond_all_that_is_searched_comes_before_what_follows_from_it():
     dead = SYMPTOMS["dead_units"]
     assert found(dead)[:2] == ["dead_units", "lr_too_high"], "that it is poor follows from dead units"

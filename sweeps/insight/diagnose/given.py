@@ -72,7 +72,8 @@ def steep_first(run: Run) -> Finding | None:
     if len(train) < LIMITS.few_epochs or end(train) < LIMITS.low * run.prior:
         return None
     known = run.probes.get("initial_loss") is not None  # then it was looked at, and what came after was made by steps
-    if not known and train[0] > LIMITS.outsized * run.prior and steady(train) > LIMITS.steady:
+    thrown = float((np.diff(train) / train[:-1]).max()) > LIMITS.swings
+    if not known and train[0] > LIMITS.outsized * run.prior and steady(train) > LIMITS.steady and not thrown:
         message = f"the train loss begins at {train[0]:.4g} and falls ever since, to {end(train):.4g}: signals were "
         mend = "too large before the first step. Draw smaller initial weights, scale inputs and targets, or add norms."
         return warned("exploding_gradients", message + mend, first=float(train[0]), last=end(train))

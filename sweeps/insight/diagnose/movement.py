@@ -50,9 +50,12 @@ def creeping(run: Run) -> Finding | None:
     if len(train) < LIMITS.enough_epochs or run.gain > LIMITS.learned or chance(run):
         return None
     moved = float(np.ptp(train)) / run.prior
-    moves, val_moves = np.sign(np.diff(train)), np.sign(np.diff(val))
-    goes_on = np.mean(moves[1:] * moves[:-1] > 0) > LIMITS.persistent
-    alike = np.mean(moves * val_moves > 0) > LIMITS.persistent
+    moves, val_moves = np.diff(train), np.diff(val)
+    if not moves[1:].any():
+        return None
+    # By how far it moved: where the rate has come to 0 it trembles.
+    goes_on = np.average(moves[1:] * moves[:-1] > 0, weights=abs(moves[1:])) > LIMITS.persistent
+    alike = np.average(moves * val_moves > 0, weights=abs(moves)) > LIMITS.persistent
     if run.has("grad/norm"):
         norms = run.known("grad/norm")
         pushed = norms[0] > LIMITS.weak * run.prior and end(norms) > norms[0] / 2

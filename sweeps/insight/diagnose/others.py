@@ -72,6 +72,8 @@ def hint(run: Run) -> tuple[str, str] | None:
         return "dead_units", "most units behind ReLUs were zero at first; draw other weights and biases, or use GELU"
     if run.has("train/accuracy") and run.has("train/loss") and not run.has("val/max_probability"):
         accuracy = end(run.known("train/accuracy"))
-        if accuracy > LIMITS.half and end(run.train) > LIMITS.above * loss_at(accuracy, run.classes):
-            return "loss_misfit", "it is right more often than its loss says; is there a factor, or a second softmax?"
+        righter = accuracy > LIMITS.half and end(run.train) > LIMITS.above * loss_at(accuracy, run.classes)
+        weak = run.has("grad/norm") and run.known("grad/norm")[0] < LIMITS.weak * run.prior
+        if righter or weak:
+            return "loss_misfit", "it is as unsure, or as hard to move, behind a factor or a second softmax; is there one?"
     return None
