@@ -75,5 +75,5 @@ def hint(run: Run) -> tuple[str, str] | None:
         righter = accuracy > LIMITS.half and end(run.train) > LIMITS.above * loss_at(accuracy, run.classes)
         weak = run.has("grad/norm") and run.known("grad/norm")[0] < LIMITS.weak * run.prior
         if righter or weak:
-            return "loss_misfit", "it is as unsure, or as hard to move, behind a factor or a second softmax; is there one?"
+            return "loss_misfit", "a factor or a second softmax behind the network holds it back alike; is there one?"
     return None
