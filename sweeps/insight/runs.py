@@ -27,7 +27,7 @@ FIRSTS_APART = 1.2
 """The first validation loss counts up to so many times the first train loss."""
 OVERSURE = 0.1
 """How much surer than right a network may be whose loss tells the number of classes."""
-OUTSIZED = 3.0
+OUTSIZED = 2.0
 """A first loss so many times what later ones tell of the number of classes is not of a network that knows nothing."""
 SHORT = 6
 """Of fewer epochs the first is much of what was learned; the loss before it is told by `expected`."""
@@ -153,7 +153,7 @@ class Run:
             losses, right = losses[honest], right[honest]
         else:
             later = nats_of_classes(losses[1:], right[1:])[right[1:] <= 0.5]
-            if len(later) > 1 and loss > OUTSIZED * later.min():
+            if len(later) > 1 and loss > OUTSIZED * float(np.median(later)):
                 return float(np.median(later))
             losses, right = losses[:1], right[:1]
         counts = (right > 0) & (right < 1)
@@ -253,11 +253,13 @@ def of_file(path: str) -> list[Run]:
 
 
 def numbers(column: pa.ChunkedArray) -> Values:
-    """A column as floats, NaN for null; empty for one of something else."""
+    """A column as floats, NaN for null, infinite for what is no number; empty for one of something else."""
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
     if not any(of_kind(column.type) for of_kind in kinds):
         return np.empty(0)
-    return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+    values = np.array(column.cast(pa.float64()).to_numpy(), np.float64)
+    values[np.isnan(values) & np.asarray(column.is_valid())] = np.inf
+    return values
 
 
 def of_history(history: History) -> list[Run]:

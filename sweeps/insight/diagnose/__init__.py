@@ -32,7 +32,7 @@ from sweeps.insight.diagnose.given import (
     vanishing,
 )  # fmt: skip
 from sweeps.insight.diagnose.levels import held_back, loss_misfit, noisy_batch, pulled_back, underfit
-from sweeps.insight.diagnose.movement import creeping, held_high, oscillating, too_short, too_slow
+from sweeps.insight.diagnose.movement import creeping, decayed_early, held_high, oscillating, too_short, too_slow
 from sweeps.insight.diagnose.notes import accuracy_misleads, overconfident, slow_starter
 from sweeps.insight.diagnose.others import with_alike
 from sweeps.insight.diagnose.rule import Rule
@@ -47,9 +47,12 @@ class Diagnosis:
 
     run: Run
     findings: list[Finding]
-    """The likeliest first, then what else shows alike, then what is only worth knowing. Of a healthy one no warning."""
+    """The likeliest first, then what else shows alike, then what is only worth knowing. Of a healthy one no warning; of
+    curves that a healthy one may have as well what they may mean, as worth knowing."""
     silent: dict[str, str]
     """By rule that lacked its input what that was."""
+    suspected: bool = False
+    """Whether the first finding is only what the curves may mean."""
 
     @property
     def warnings(self) -> list[Finding]:
@@ -70,8 +73,10 @@ class Diagnosis:
 def diagnose(run: Run) -> Diagnosis:
     """Ask every rule. Nothing raises for what a training lacks."""
     silent: dict[str, str] = {}
-    found = with_alike(run, list(asked(RULES, run, silent)))
-    return Diagnosis(run, [*found, *asked(NOTES, run, silent)], silent)
+    every = list(asked(RULES, run, silent))
+    sure = [one for one in every if one.severity != "info"]
+    found = with_alike(run, sure or every)
+    return Diagnosis(run, [*found, *asked(NOTES, run, silent)], silent, suspected=bool(every) and not sure)
 
 
 def asked(rules: Iterable[Rule], run: Run, silent: dict[str, str]) -> Iterator[Finding]:
@@ -92,7 +97,8 @@ def asked(rules: Iterable[Rule], run: Run, silent: dict[str, str]) -> Iterator[F
 RULES: tuple[Rule, ...] = (
     data, network, first_loss, non_finite, unscaled, steep_first, one_layer, labels, noisy_batch, steps_too_large,
     came_loose, rate_beyond, vanishing, label_noise, held_back, loss_misfit, little_data, overfit, by_heart,
-    oscillating, dead_units, pulled_back, held_high, creeping, too_slow, too_short, not_learning, underfit,
+    oscillating, dead_units, pulled_back, held_high, decayed_early, creeping, too_slow, too_short, not_learning,
+    underfit,
 )  # fmt: skip
 """In order of precedence."""
 NOTES: tuple[Rule, ...] = (overconfident, accuracy_misleads, slow_starter)
@@ -121,7 +127,8 @@ def as_text(diagnoses: Sequence[Diagnosis], *, whole: bool = False) -> str:
         return "No trial has reported."
     lines = []
     for one in diagnoses:
-        for place, found in enumerate(one.findings if whole else one.warnings[:1]):
+        told = len(one.findings) if whole else int(one.suspected or bool(one.warnings))
+        for place, found in enumerate(one.findings[:told]):
             lines.append(f"{one.run.trial if not place else '':<14} {found.finding:<20} {found.message}")
         if whole and not one.warnings:
             verdict = "nothing is wrong that these rules know." if one.judged else f"nothing can be said: {NO_LOSS}."

@@ -69,16 +69,21 @@ def steep_first(run: Run) -> Finding | None:
     Steps that are too large throw a loss up and down instead.
     """
     train = run.train
-    if len(train) < LIMITS.few_epochs or end(train) < LIMITS.low * run.prior:
+    if len(train) < LIMITS.few_epochs:
         return None
+    poor = end(train) > LIMITS.low * run.prior
     known = run.probes.get("initial_loss") is not None  # then it was looked at, and what came after was made by steps
     thrown = float((np.diff(train) / train[:-1]).max()) > LIMITS.swings
-    if not known and train[0] > LIMITS.outsized * run.prior and steady(train) > LIMITS.steady and not thrown:
+    if not known and poor and train[0] > LIMITS.outsized * run.prior and steady(train) > LIMITS.steady and not thrown:
         message = f"the train loss begins at {train[0]:.4g} and falls ever since, to {end(train):.4g}: signals were "
         mend = "too large before the first step. Draw smaller initial weights, scale inputs and targets, or add norms."
         return warned("exploding_gradients", message + mend, first=float(train[0]), last=end(train))
+    rest = train[max(1, len(train) // 10) :]
+    if not known and train[0] > LIMITS.outsized * rest[0] and 1 - end(rest) / rest[0] < LIMITS.learned:
+        message = f"the train loss was {train[0]:.4g} in the first epoch, and stays at {rest[0]:.4g} from soon after. "
+        return warned("lr_too_high", message + LOWER, first=float(train[0]), last=end(train))
     norms = run.known("grad/norm")
-    if run.rows:  # the audit has looked at the inputs
+    if run.rows or not poor:  # the audit has looked at the inputs
         return None
     if norms[0] > LIMITS.steep * train[0] and end(norms) < norms[0] / 2 > norms[1] and is_poor(run):
         message = f"gradients of the first epoch have a norm of {norms[0]:.4g} at a loss of {train[0]:.4g}. "
@@ -89,11 +94,13 @@ def steep_first(run: Run) -> Finding | None:
 
 def non_finite(run: Run) -> Finding | None:
     """The loss became infinite or no number."""
+    judged = run.has("train/loss") or run.has("val/loss")
     for name in ("train/loss", "val/loss"):
         values = run.curves.get(name, np.empty(0))
         bad = np.flatnonzero(~np.isfinite(values))
         # From some epoch to the end; what is lacking here and there, or everywhere, was not measured.
-        if len(bad) and bad[0] == len(values) - len(bad) and (bad[0] or len(values) == 1 or np.isinf(values[-1])):
+        measured = bool(len(bad)) and (bad[0] or len(values) == 1 or (np.isinf(values[-1]) and not judged))
+        if measured and bad[0] == len(values) - len(bad):
             epoch = int(run.epochs[bad[0]])
             return warned("lr_too_high", f"{name} is {values[bad[0]]} in epoch {epoch}. {LOWER}", epoch=epoch)
     return None
@@ -152,7 +159,10 @@ def came_loose(run: Run) -> Finding | None:
     """A train loss that had been low and is far above that at the end."""
     train = smooth(run.train)
     place, last = int(train.argmin()), float(train[-max(3, len(train) // 5) :].min())
-    if last > LIMITS.loose * train[place] and last - train[place] > LIMITS.low * run.prior:
+    loose = last > LIMITS.loose * train[place] and last - train[place] > LIMITS.low * run.prior
+    # What never fell and got worse, in validation too, was made worse by the steps.
+    worse = run.gain < LIMITS.learned and last > LIMITS.risen * max(run.prior, train[place])
+    if loose or (worse and run.has("val/loss") and end(run.val) > LIMITS.risen * run.val.min()):
         epoch = int(run.at("train/loss")[place])
         message = f"the train loss rose from {train[place]:.4g} in epoch {epoch} to {last:.4g}. "
         return warned("lr_too_high", message + LOWER, epoch=epoch, lowest=float(train[place]), last=last)
@@ -172,13 +182,21 @@ def dead_units(run: Run) -> Finding | None:
 
 def not_learning(run: Run) -> Finding | None:
     """The loss does not fall."""
-    if not run.whole or run.gain >= LIMITS.learned / 2:
+    still = run.gain < LIMITS.learned and float(np.ptp(run.train[len(run.train) // 4 :])) < LIMITS.still_of * run.prior
+    if not run.whole or (run.gain >= LIMITS.learned / 2 and not still and not guesses(run)):
         return None
     told = f"the train loss fell by {run.gain:.1%} of {run.prior:.4g} only. "
     if chance(run):
         mend = "Quick classifiers are right no more often than by chance either: do labels belong to their rows?"
         return warned("labels_shuffled", told + mend, gain=run.gain, agreement=run.usual)
     return warned("not_learning", told + "No tuning helps: go back to preflight.", gain=run.gain)
+
+
+def guesses(run: Run) -> bool:
+    """Whether the loss hardly fell, and of even classes no more are right than by guessing."""
+    if not run.has("train/accuracy") or run.gain > LIMITS.hardly:
+        return False
+    return end(run.known("train/accuracy")) < LIMITS.chances / run.classes
 
 
 def chance(run: Run) -> bool:

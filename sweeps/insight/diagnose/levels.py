@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweeps.insight.diagnose.rule import close, is_poor, optimizer_steps, warned
+from sweeps.insight.diagnose.rule import close, is_poor, known_task, optimizer_steps, suspected, warned
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end, loss_at
 from sweeps.insight.runs import Lacking, Run
@@ -67,13 +67,14 @@ def held_back(run: Run) -> Finding | None:
 def pulled_back(run: Run) -> Finding | None:
     """Gradients have grown, and the loss has not come down: something pulls the weights back as fast."""
     norms, train = run.known("grad/norm"), end(run.train)
-    if len(norms) < LIMITS.enough_epochs or train < LIMITS.low * run.prior or not close(run):
+    if len(norms) < LIMITS.enough_epochs or train < LIMITS.little * run.prior or not close(run):
         return None
     grown = end(norms) / max(float(norms[0]), 1e-12)
     if grown > LIMITS.grown and run.gain > LIMITS.learned:
         message = f"gradients are {grown:.1f} times as large at the end as at first, and the train loss stays at "
         mend = f"{train:.4g}: weights are pulled back as fast. Lower weight decay and dropout."
-        return warned("underfit", message + mend, grown=grown, train=train)
+        told = warned if known_task(run) else suspected
+        return told("underfit", message + mend, grown=grown, train=train)
     return None
 
 
@@ -92,9 +93,13 @@ def noisy_batch(run: Run) -> Finding | None:
 
 def underfit(run: Run) -> Finding | None:
     """Both losses are poor, close together, and no longer fall."""
-    if run.whole and len(run.train) >= LIMITS.few_epochs and is_poor(run) and close(run):
-        train, val = end(run.train), end(run.val)
-        message = f"train loss {train:.4g} and validation loss {val:.4g} are close and both poor. "
-        mend = "Widen or deepen the network, lower dropout and weight decay."
-        return warned("underfit", message + mend, train=train, val=val)
+    train, val = end(run.train), end(run.val)
+    if not run.whole or len(run.train) < LIMITS.few_epochs or not close(run):
+        return None
+    message = f"train loss {train:.4g} and validation loss {val:.4g} are close and both poor. "
+    mend = "Widen or deepen the network, lower dropout and weight decay."
+    if known_task(run):
+        return warned("underfit", message + mend, train=train, val=val) if is_poor(run) else None
+    if is_poor(run) or train > LIMITS.little * run.prior:
+        return suspected("underfit", message + mend, train=train, val=val)
     return None

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps.insight.diagnose.given import chance
-from sweeps.insight.diagnose.rule import at_the_end, is_poor, optimizer_steps, steady, unsure, warned
+from sweeps.insight.diagnose.rule import (
+    at_the_end,
+    is_poor,
+    known_task,
+    optimizer_steps,
+    steady,
+    suspected,
+    unsure,
+    warned,
+)  # fmt: skip
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end, falls, smooth, swings
 from sweeps.insight.runs import Run
@@ -23,22 +32,50 @@ def oscillating(run: Run) -> Finding | None:
     wide = swing > bound and rises > LIMITS.rise * run.prior
     # Where noise cannot be learned away, swings are small beside the level, and still large beside what was gained.
     beside = swing * float(np.median(values[len(values) // 2 :])) / max(run.prior - lowest, LIMITS.hardly * run.prior)
-    if wide or (held and beside > LIMITS.swings_of_gain):
+    if wide or (held and beside > LIMITS.swings_of_gain) or thrown(run):
         message = f"the {'validation' if run.has('val/loss') else 'train'} loss goes up by {swing:.0%} of its level a "
         mend = "step in the last half. Halve the learning rate and let it fall (cosine), warm up, or use AdamW."
         return warned("oscillating", message + mend, swing=swing)
     return None
 
 
+def thrown(run: Run) -> bool:
+    """Whether both losses, not one by noise, go up by much of what was gained in a step of the last half."""
+    if not (run.has("train/loss") and run.has("val/loss")) or len(run.train) < LIMITS.enough_epochs:
+        return False
+    if min(run.gain, run.val_gain) < LIMITS.hardly:
+        return False
+    losses = run.train, run.val
+    rises = [np.clip(np.diff(v[len(v) // 2 :]), 0, None).mean() / (v[0] - v.min() + 1e-12) for v in losses]
+    return bool(min(rises) > LIMITS.thrown)
+
+
 def held_high(run: Run) -> Finding | None:
     """A loss that fell at once and then stays at a poor value, under a learning rate that does not decay."""
-    if run.decays is not False or not is_poor(run) or len(run.train) < LIMITS.enough_epochs:
+    fell = run.gain > LIMITS.learned
+    if run.decays is not False or not fell or not is_poor(run) or len(run.train) < LIMITS.enough_epochs:
         return None
     half = run.train[len(run.train) // 2 :]
     if run.late("train/loss") < LIMITS.late / 2 and steady(half) < LIMITS.steady:
         message = f"the train loss stays at {end(run.train):.4g} and goes up as often as down, at a learning rate that "
-        return warned("lr_too_high", message + "does not fall. Divide it by 3, and let it fall (cosine).")
+        told = warned if known_task(run) else suspected
+        return told("lr_too_high", message + "does not fall. Divide it by 3, and let it fall (cosine).")
     return None
+
+
+def decayed_early(run: Run) -> Finding | None:
+    """A learning rate that was nearly 0 long before the end, and a loss that stood still from there on."""
+    rates = run.known("hp/lr")
+    if len(rates) != len(run.train) or len(rates) < LIMITS.enough_epochs or end(run.train) < LIMITS.low * run.prior:
+        return None
+    walked = np.cumsum(rates) / rates.sum()
+    place = int(np.argmax(walked > 1 - LIMITS.learned))
+    if place > LIMITS.decayed * len(rates):
+        return None
+    epoch, rate = int(run.at("hp/lr")[place]), float(rates[place + 1 :].max())
+    message = f"after epoch {epoch} of {len(rates)} the learning rate was at most {rate:.3g}, of {rates.max():.3g} "
+    mend = f"before, and the train loss stays at {end(run.train):.4g}. Let the schedule last as long as the training."
+    return warned("lr_too_low", message + mend, epoch=epoch, rate=rate)
 
 
 def creeping(run: Run) -> Finding | None:
@@ -51,8 +88,8 @@ def creeping(run: Run) -> Finding | None:
         return None
     moved = float(np.ptp(train)) / run.prior
     moves, val_moves = np.diff(train), np.diff(val)
-    if not moves[1:].any():
-        return None
+    if not moves[1:].any() or abs(moves).max() > abs(moves).sum() / 2:
+        return None  # at rest, but for one step
     # By how far it moved: where the rate has come to 0 it trembles.
     goes_on = np.average(moves[1:] * moves[:-1] > 0, weights=abs(moves[1:])) > LIMITS.persistent
     alike = np.average(moves * val_moves > 0, weights=abs(moves)) > LIMITS.persistent
@@ -84,6 +121,15 @@ def too_slow(run: Run) -> Finding | None:
     return None
 
 
+def going_down(run: Run) -> bool:
+    """Whether both losses, much of which is left, fall steadily to the end; not under a rate that comes to rest."""
+    if run.decays or len(run.train) < LIMITS.enough_epochs or end(run.train) < 2 * LIMITS.low * run.prior:
+        return False
+    last = max(3, len(run.train) // 5)
+    fell = min(1 - float(values[-1] / values[-last - 1]) for values in (run.train, run.val) if len(values) > last)
+    return fell > LIMITS.learned and min(steady(v[-2 * last :]) for v in (run.train, run.val)) > LIMITS.at_the_end
+
+
 def too_short(run: Run) -> Finding | None:
     """The loss was still falling when the training ended, or it had few steps."""
     train, val = end(run.train), end(run.val)
@@ -103,7 +149,7 @@ def too_short(run: Run) -> Finding | None:
     # What began late and has settled fell in the second half as well, but not at its end.
     share = min(late / LIMITS.late, latest_part / LIMITS.latest)
     going_on = share > 1 or (share > 0.6 and (held or short))
-    if going_on or few or hardly_any:
+    if going_on or few or hardly_any or going_down(run):
         after = f" after {steps} steps" if steps else ""
         message = f"the validation loss was best at the end{after} ({val:.4g}), and the train loss is {train:.4g}. "
         return warned(

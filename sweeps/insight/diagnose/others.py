@@ -5,7 +5,9 @@ Only where there is a finding: nothing here warns of a training that no rule war
 
 from __future__ import annotations
 
-from sweeps.insight.diagnose.rule import steady, warned
+import numpy as np
+
+from sweeps.insight.diagnose.rule import steady
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end, loss_at, smooth
 from sweeps.insight.runs import Run
@@ -48,14 +50,24 @@ def with_alike(run: Run, found: list[Finding]) -> list[Finding]:
         return []
     likeliest = found[0].finding
     vague = likeliest in CONSEQUENCES
-    other = hint(run) if vague else None
+    other = hint(run) if vague else TOO_LARGE if likeliest == "lr_too_high" and large_at_first(run) else None
     if other is None and (len(found) == 1 or (not vague and found[1].finding in CONSEQUENCES)):
         other = CREEPS if likeliest == "underfit" and creeps(run) else ALIKE.get(likeliest)
     if other is None or other[0] == likeliest:
         return found
     finding, why = other
-    alike = warned(finding, f"or else, for it shows nearly alike: {why}.", instead_of=likeliest)
+    evidence = {"instead_of": likeliest}
+    alike = Finding(finding, found[0].severity, f"or else, for it shows nearly alike: {why}.", evidence)
     return [found[0], alike, *(one for one in found[1:] if one.finding != finding)]
+
+
+TOO_LARGE = ("exploding_gradients", "large weights or inputs begin so; draw smaller ones, standardise inputs")
+
+
+def large_at_first(run: Run) -> bool:
+    """Whether the loss was far higher in the first epoch than later, of a network whose loss before is not known."""
+    known = run.probes.get("initial_loss") is not None or not run.has("train/loss") or len(run.train) < 2
+    return not known and float(run.train[0]) > LIMITS.outsized * float(np.median(run.train[1:]))
 
 
 CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate")

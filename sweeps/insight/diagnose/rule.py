@@ -25,6 +25,16 @@ def warned(finding: str, message: str, **evidence: Any) -> Finding:
     return Finding(finding, "warn", message, evidence)
 
 
+def suspected(finding: str, message: str, **evidence: Any) -> Finding:
+    """A finding that costs quality if it is one: curves of this kind are a healthy training's as well."""
+    return Finding(finding, "info", f"perhaps, if the task allows more: {message}", evidence)
+
+
+def known_task(run: Run) -> bool:
+    """Whether data or preflight tell what a loss means, rather than the curves alone."""
+    return run.expected is not None
+
+
 def optimizer_steps(run: Run) -> int | None:
     """Steps of the whole training; None where rows or batch are not known."""
     rows, size = run.rows.get("train"), run.setting("batch_size")
@@ -45,9 +55,8 @@ def is_poor(run: Run) -> bool:
     """
     train = end(run.train)
     if not run.has("train/accuracy"):
-        numbers = any(name.startswith("train/") and name != "train/loss" for name in run.curves)
         first = LIMITS.unexplained if run.expected is not None else LIMITS.unexplained_of_first
-        return train > (first if numbers else LIMITS.half) * run.prior
+        return train > (first if measures_numbers(run) else LIMITS.half) * run.prior
     accuracy = end(run.known("train/accuracy"))
     if below_usual(run) or (unsure(run) and train > LIMITS.low * run.prior):
         return True
@@ -66,17 +75,28 @@ def luck(run: Run, train: float | Values) -> Values:
     """The standard error of validation over train loss, both means over as many rows, at this train loss.
 
     Squares of numbers vary by 1.4 of their mean; losses of even classes hardly before anything is learned, and the more
-    the more is; those of a rare class are higher from the first.
+    the more is; those of a rare class are higher from the first. A low one is of the few rows that are wrong.
     """
-    learned = np.clip(1 - np.asarray(train) / run.prior, 0.0, 1.0)
-    uneven = 0.0
-    if len(run.shares):
-        each = -np.log(run.shares)
-        mean = float(run.shares @ each)
-        uneven = float(run.shares @ (each - mean) ** 2) / mean**2
-    classes = run.has("train/accuracy")
-    spread = np.sqrt(1.5**2 * learned + uneven) if classes else np.full(learned.shape, 1.4)
+    level = np.asarray(train, float)
+    numbers, spread = np.full(level.shape, 1.4), np.zeros(level.shape)
+    if not measures_numbers(run):
+        of_few = 1 / np.maximum(level, 1e-12) - 1  # as of a loss of 1 in some rows, and of 0 in the others
+        learned = np.clip(1 - level / run.prior, 0.0, 1.0)
+        uneven = 0.0
+        if len(run.shares):
+            each = -np.log(run.shares)
+            mean = float(run.shares @ each)
+            uneven = float(run.shares @ (each - mean) ** 2) / mean**2
+        spread = np.sqrt(np.maximum(1.5**2 * learned, of_few) + uneven)
+    if not run.has("train/accuracy"):
+        spread = np.maximum(spread, numbers)
     return np.asarray(spread * math.sqrt(2 / max(run.rows.get("val", LIMITS.usual_val_rows), 1)))
+
+
+def measures_numbers(run: Run) -> bool:
+    """Whether other measures than an accuracy say that a number is learned."""
+    others = [name for name in run.curves if name.startswith("train/") and name != "train/loss" and run.has(name)]
+    return bool(others) and "train/accuracy" not in others
 
 
 def unsure(run: Run) -> bool:

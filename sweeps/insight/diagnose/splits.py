@@ -42,6 +42,10 @@ def labels(run: Run) -> Finding | None:
         follows = val_fell > LIMITS.carried * fell
     if follows:
         return None
+    if run.has("train/accuracy") and apart_slowly(run):
+        message = f"the train loss falls to {train:.4g} while the validation loss rises to {val:.4g}, never far "
+        mend = f"below its first {run.val[0]:.4g}: rows are learned by heart. Do labels belong to their rows?"
+        return warned("labels_shuffled", message + mend, train=train, val=val)
     # Losses of rows of classes are much alike where nothing is learned that holds, squares of numbers never.
     by_luck = 0.0 if run.has("train/accuracy") else LIMITS.errors * float(luck(run, train))
     apart = val > (LIMITS.apart + by_luck) * train and val - train > (1 - LIMITS.hardly) * (prior - train)
@@ -52,6 +56,14 @@ def labels(run: Run) -> Finding | None:
         mend = f"nothing has {prior:.4g}: rows are learned by heart. Do labels belong to their rows?"
         return warned("labels_shuffled", message + mend, train=train, val=float(run.val.min()))
     return None
+
+
+def apart_slowly(run: Run) -> bool:
+    """Whether the train loss falls a little while the validation loss, of which hardly anything was gained, rises."""
+    train, val = end(run.train), end(run.val)
+    fell = float(run.train[0]) - train > LIMITS.rise * run.prior
+    rose = val > max((1 + LIMITS.rise) * float(middle_of_three(smooth(run.val)).min()), float(run.val[0]))
+    return fell and rose and val - train > (LIMITS.rise + LIMITS.errors * float(luck(run, train))) * run.prior
 
 
 def turned(run: Run) -> bool:
@@ -68,11 +80,14 @@ def turned(run: Run) -> bool:
 
 def label_noise(run: Run) -> Finding | None:
     """Validation is better than training, measured alike, before rows are learned by heart."""
-    train = run.train_then
+    train = run.train_then.copy()
     counts = (train > LIMITS.learned * run.prior) & (train < run.prior) & (run.val > 0)
     if not run.rows and not run.has("val/max_probability"):
-        # Of others' tables the train loss may be a moving network's, with dropout in it: only the end says something.
+        # Of others' tables the train loss may be a moving network's, with dropout in it: only the end says something,
+        # and the loss that the fall of an epoch leads to.
         counts[: -max(3, len(counts) // 10)] = False
+        train = train - np.maximum(-np.diff(train, prepend=train[0]), 0)
+        counts &= train > 0
     middle = lasting(np.divide(run.val, train, out=np.full(len(train), np.inf), where=counts))
     bound = np.minimum(LIMITS.better_val, 1 - LIMITS.errors * luck(run, train))
     place = int((middle - bound).argmin())
@@ -92,7 +107,8 @@ def righter(run: Run) -> bool:
         return False
     val = run.known("val/accuracy")
     train = np.interp(run.at("val/accuracy"), run.at("train/accuracy"), run.known("train/accuracy"))
-    error = np.sqrt(2 * val * (1 - val) / run.rows.get("val", LIMITS.usual_val_rows))
+    share = (train + val) / 2
+    error = np.sqrt(2 * share * (1 - share) / run.rows.get("val", LIMITS.usual_val_rows))
     return bool((-lasting(-(val - train - LIMITS.errors * error))).max() > 0) if len(val) > 2 else False
 
 
@@ -170,8 +186,10 @@ MORE = "Gather more, augment them, or warm-start from a network that knows such 
 
 def by_heart(run: Run) -> Finding | None:
     """The train loss near 0, and validation far worse, of who knows how many rows."""
-    train, val = end(run.train), end(run.val)
-    if run.rows or val < max(LIMITS.by_heart * train, LIMITS.missed * run.prior) or wrong(run) < LIMITS.low:
+    train, val = (float(np.median(values[-max(1, len(values) // 3) :])) for values in (run.train, run.val))
+    near_0 = val > max(LIMITS.by_heart * train, LIMITS.missed * run.prior)
+    far_apart = val > max(LIMITS.far_apart * train, LIMITS.little * run.prior) and train < LIMITS.little * run.prior
+    if run.rows or not (near_0 or far_apart) or wrong(run) < LIMITS.low:
         return None
     message = f"the train loss falls to {train:.3g}, the validation loss stays at {val:.3g}: rows are few. {MORE}"
     return warned("too_little_data", message, train=train, val=val)
