@@ -16,7 +16,7 @@ class Thresholds:
 
     learned: float = 0.05
     """A training that brought its loss down by no more of the prior has learned nothing."""
-    still_of: float = 0.01
+    still_of: float = 0.005
     """Share of the prior within which a loss stands still."""
     vanished: float = 1e-3
     """Gradient of the first layer over that of the last, below which it does not reach the first."""
@@ -70,8 +70,10 @@ class Thresholds:
     """Mean step up of such a loss, as a share of what was gained."""
     thrown: float = 0.05
     """Mean step up of both losses in the last half, as a share of what was gained, of steps that are too large."""
-    decayed: float = 0.4
-    """Share of the epochs in which a schedule is through too early."""
+    decayed: float = 0.05
+    """Share of the highest learning rate that is nearly none,"""
+    decayed_early: float = 0.4
+    """and share of the epochs before which that is too early."""
     late: float = 0.4
     """Share of all that a loss fell that fell over the second half of the way: it had not settled."""
     latest: float = 0.2

@@ -144,7 +144,7 @@ def test_a_training_without_a_loss_is_not_called_fine():
     diagnosis = diagnose(Run("t", np.arange(1, 4.0), {"val/accuracy": np.array([0.5, 0.6, 0.7])}))
     assert "nothing can be said" in as_text([diagnosis], whole=True)
     assert as_text([diagnosis, diagnose(HEALTHY)]).splitlines() == [
-        "1 of 2 trials without a finding.",
+        "1 of 2 trials without a warning.",
         "Of 1 nothing can be said: there is neither a train/loss nor a val/loss in numbers.",
     ]
 
@@ -268,6 +268,56 @@ def test_a_first_loss_beyond_any_number_of_classes_is_no_measure():
     assert found(run)[0] == "lr_too_high"
 
 
+def bare(train, val=None, **columns):
+    """A training of which nothing is known but its losses, and more columns."""
+    return of_columns(train__loss=train, val__loss=train if val is None else val, **columns)
+
+
+GUESSED = np.full(EPOCHS, 0.26) + 0.01 * np.sin(np.arange(EPOCHS))
+TREMBLING = 1.4 + 0.03 * np.sin(np.arange(EPOCHS))
+OTHERS_CURVES = {
+    "a rate that was nearly 0 after three epochs": (
+        bare(falling(1.0, first=1.6), hp__lr=np.r_[[0.01] * 3, [1e-4] * 17]), "lr_too_low",
+    ),
+    "both losses thrown up by much of what was gained": (bare(swinging(falling(0.4, first=1.0), 0.2)), "oscillating"),
+    "training falls a little, validation rises": (
+        bare(
+            np.linspace(1.4, 1.36, EPOCHS), np.linspace(1.4, 1.44, EPOCHS),
+            train__accuracy=GUESSED, val__accuracy=GUESSED,
+        ), "labels_shuffled",
+    ),
+    "both fall to the very end": (bare(np.linspace(0.7, 0.37, 3 * EPOCHS)), "too_few_epochs"),
+    "a loss that trembles, and an accuracy of guessing": (
+        bare(TREMBLING, train__accuracy=GUESSED, val__accuracy=GUESSED), "not_learning",
+    ),
+    "a mean over the first epoch far above all that follows": (
+        bare(np.r_[22.8, 0.304, np.full(18, 0.3)], np.r_[0.49, np.full(19, 0.3)]), "lr_too_high",
+    ),
+    "worse than it began, and never better": (bare(1.4 + 0.2 * (1 - np.exp(-np.arange(EPOCHS)))), "lr_too_high"),
+    "no number from the first epoch on": (bare(np.full(4, np.inf)), "lr_too_high"),
+    "rows far apart from validation": (bare(falling(0.15, first=1.4), falling(0.7, first=1.4)), "too_little_data"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OTHERS_CURVES)
+def test_curves_alone_show(what):
+    run, finding = OTHERS_CURVES[what]
+    assert diagnose(run).likeliest.finding == finding
+
+
+def test_a_mean_over_an_epoch_that_lags_behind_is_no_label_error():
+    """Few epochs, each loss the mean over the epoch that ended: validation after it is lower."""
+    assert found(bare([1.06, 0.547, 0.35], [0.605, 0.331, 0.224]))[:1] == ["too_few_epochs"]
+
+
+def test_what_curves_may_mean_is_told_as_such():
+    perhaps, sure = diagnose(bare(falling(1.0, first=1.4))), diagnose(SYMPTOMS["underfit"])
+    assert (perhaps.likeliest, sure.suspected) == (None, False)
+    lines = as_text([perhaps, sure]).splitlines()
+    assert ("perhaps" in lines[0], "perhaps" in lines[1]) == (True, False)
+    assert lines[-1] == "1 of 2 trials without a warning."
+
+
 def test_a_rate_beyond_all_that_is_searched_comes_before_what_follows_from_it():
     dead = SYMPTOMS["dead_units"]
     assert found(dead)[:2] == ["dead_units", "lr_too_high"], "that it is poor follows from dead units"
@@ -299,7 +349,7 @@ def test_what_is_worth_knowing_is_no_warning():
         assert note in found(run)
         assert diagnose(run).warnings == []
         assert "nothing is wrong" in as_text([diagnose(run)], whole=True)
-        assert as_text([diagnose(run)]) == "1 of 1 trials without a finding."
+        assert as_text([diagnose(run)]) == "1 of 1 trials without a warning."
 
 
 def test_others_tables_are_read_as_they_are():
@@ -323,6 +373,14 @@ def test_others_tables_are_read_as_they_are():
 
 def table(**columns):
     return pa.table(columns)
+
+
+@pytest.mark.parametrize(("value", "said"), [(math.nan, ["lr_too_high"]), (None, [])])
+def test_what_is_no_number_is_told_from_what_is_not_there(value, said):
+    losses = pa.array([value] * 3, pa.float64())
+    columns = {"trial": ["a"] * 3, "epoch": [1, 2, 3], "train/loss": losses, "val/loss": losses}
+    (run,) = of_table(pa.table(columns))
+    assert found(run)[:1] == said
 
 
 def test_a_table_of_curves_in_any_order_is_read():
@@ -372,7 +430,7 @@ def test_the_command_reads_anyones_curves_and_a_sweep(tmp_path):
     folder = record(tmp_path / "recorded")
     told = CliRunner().invoke(main, ["diagnose", str(folder)], catch_exceptions=False)
     assert told.exit_code == 0
-    assert "trials without a finding." in told.output
+    assert "trials without a warning." in told.output
     one = CliRunner().invoke(main, ["diagnose", str(folder), "explore-000"], catch_exceptions=False)
     assert one.output.startswith("explore-000")
     assert Sweep.open(folder).diagnose().column_names == ["trial", "finding", "severity", "message"]

@@ -96,8 +96,8 @@ def asked(rules: Iterable[Rule], run: Run, silent: dict[str, str]) -> Iterator[F
 
 RULES: tuple[Rule, ...] = (
     data, network, first_loss, non_finite, unscaled, steep_first, one_layer, labels, noisy_batch, steps_too_large,
-    came_loose, rate_beyond, vanishing, label_noise, held_back, loss_misfit, little_data, overfit, by_heart,
-    oscillating, dead_units, pulled_back, held_high, decayed_early, creeping, too_slow, too_short, not_learning,
+    came_loose, rate_beyond, vanishing, label_noise, held_back, oscillating, loss_misfit, little_data, overfit,
+    by_heart, dead_units, pulled_back, held_high, decayed_early, creeping, too_slow, too_short, not_learning,
     underfit,
 )  # fmt: skip
 """In order of precedence."""
@@ -138,7 +138,7 @@ def as_text(diagnoses: Sequence[Diagnosis], *, whole: bool = False) -> str:
             lines.append(f"{'':<14} not asked, for what is lacking: {lacking}")
     if not whole:
         fine, blind = (sum(not one.warnings and one.judged is judged for one in diagnoses) for judged in (True, False))
-        lines.append(f"{fine} of {len(diagnoses)} trials without a finding.")
+        lines.append(f"{fine} of {len(diagnoses)} trials without a warning.")
         if blind:
             lines.append(f"Of {blind} nothing can be said: {NO_LOSS}.")
     return "\n".join(lines)

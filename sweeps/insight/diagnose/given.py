@@ -79,7 +79,9 @@ def steep_first(run: Run) -> Finding | None:
         mend = "too large before the first step. Draw smaller initial weights, scale inputs and targets, or add norms."
         return warned("exploding_gradients", message + mend, first=float(train[0]), last=end(train))
     rest = train[max(1, len(train) // 10) :]
-    if not known and train[0] > LIMITS.outsized * rest[0] and 1 - end(rest) / rest[0] < LIMITS.learned:
+    # A mean over the first epoch that is far above the validation loss after it.
+    was_thrown = run.has("val/loss") and train[0] > LIMITS.outsized * max(float(run.val[0]), float(rest[0]))
+    if not known and was_thrown and 1 - end(rest) / rest[0] < LIMITS.learned:
         message = f"the train loss was {train[0]:.4g} in the first epoch, and stays at {rest[0]:.4g} from soon after. "
         return warned("lr_too_high", message + LOWER, first=float(train[0]), last=end(train))
     norms = run.known("grad/norm")
@@ -193,10 +195,11 @@ def not_learning(run: Run) -> Finding | None:
 
 
 def guesses(run: Run) -> bool:
-    """Whether the loss hardly fell, and of even classes no more are right than by guessing."""
+    """Whether the loss hardly fell, and no more rows are right than at first, nor than by guessing."""
     if not run.has("train/accuracy") or run.gain > LIMITS.hardly:
         return False
-    return end(run.known("train/accuracy")) < LIMITS.chances / run.classes
+    right = run.known("val/accuracy" if run.has("val/accuracy") else "train/accuracy")
+    return end(right) < min(LIMITS.chances / run.classes, float(right[0]) + LIMITS.below_usual)
 
 
 def chance(run: Run) -> bool:

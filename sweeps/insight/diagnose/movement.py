@@ -32,7 +32,8 @@ def oscillating(run: Run) -> Finding | None:
     wide = swing > bound and rises > LIMITS.rise * run.prior
     # Where noise cannot be learned away, swings are small beside the level, and still large beside what was gained.
     beside = swing * float(np.median(values[len(values) // 2 :])) / max(run.prior - lowest, LIMITS.hardly * run.prior)
-    if wide or (held and beside > LIMITS.swings_of_gain) or thrown(run):
+    gained = lowest < (1 - LIMITS.hardly) * run.prior
+    if wide or (held and gained and beside > LIMITS.swings_of_gain) or thrown(run):
         message = f"the {'validation' if run.has('val/loss') else 'train'} loss goes up by {swing:.0%} of its level a "
         mend = "step in the last half. Halve the learning rate and let it fall (cosine), warm up, or use AdamW."
         return warned("oscillating", message + mend, swing=swing)
@@ -68,12 +69,12 @@ def decayed_early(run: Run) -> Finding | None:
     rates = run.known("hp/lr")
     if len(rates) != len(run.train) or len(rates) < LIMITS.enough_epochs or end(run.train) < LIMITS.low * run.prior:
         return None
-    walked = np.cumsum(rates) / rates.sum()
-    place = int(np.argmax(walked > 1 - LIMITS.learned))
-    if place > LIMITS.decayed * len(rates):
+    low = rates < LIMITS.decayed * rates.max()
+    place = len(rates) - int(np.argmin(low[::-1]))  # the first from which on it stays so
+    if not low[-1] or place > LIMITS.decayed_early * len(rates):
         return None
-    epoch, rate = int(run.at("hp/lr")[place]), float(rates[place + 1 :].max())
-    message = f"after epoch {epoch} of {len(rates)} the learning rate was at most {rate:.3g}, of {rates.max():.3g} "
+    epoch, rate = int(run.at("hp/lr")[place]), float(rates[place:].max())
+    message = f"from epoch {epoch} of {len(rates)} on the learning rate was at most {rate:.3g}, of {rates.max():.3g} "
     mend = f"before, and the train loss stays at {end(run.train):.4g}. Let the schedule last as long as the training."
     return warned("lr_too_low", message + mend, epoch=epoch, rate=rate)
 
@@ -100,7 +101,8 @@ def creeping(run: Run) -> Finding | None:
         pushed = moved > LIMITS.learned / 10
     if pushed and goes_on and alike and moved < LIMITS.hardly:
         message = f"the train loss moved by {moved:.1%} of {run.prior:.4g} in all, epoch by epoch in one direction: "
-        return warned("lr_too_low", message + "steps are too small. Multiply the rate by 10.", moved=moved)
+        told = warned if known_task(run) or run.gain < LIMITS.learned / 2 else suspected
+        return told("lr_too_low", message + "steps are too small. Multiply the rate by 10.", moved=moved)
     return None
 
 
@@ -144,6 +146,7 @@ def too_short(run: Run) -> Finding | None:
     short = steps is not None and steps < LIMITS.few_steps
     late, latest_part = (min(run.late(name, after) for name in ("train/loss", "val/loss")) for after in (0.5, 0.75))
     few = len(run.train) < LIMITS.few_epochs and (short or (steps is None and (len(run.train) > 1 or is_poor(run))))
+    few = few or (steps is None and len(run.train) < LIMITS.enough_epochs and fall > LIMITS.hardly)
     # What has not come to its end is right more often than it says; what is too small for more knows what it knows.
     held = fall > 3 * LIMITS.falling or (is_poor(run) and unsure(run))
     # What began late and has settled fell in the second half as well, but not at its end.

@@ -63,7 +63,7 @@ def apart_slowly(run: Run) -> bool:
     train, val = end(run.train), end(run.val)
     fell = float(run.train[0]) - train > LIMITS.rise * run.prior
     rose = val > max((1 + LIMITS.rise) * float(middle_of_three(smooth(run.val)).min()), float(run.val[0]))
-    return fell and rose and val - train > (LIMITS.rise + LIMITS.errors * float(luck(run, train))) * run.prior
+    return fell and rose and val - train > 2 * LIMITS.rise * run.prior
 
 
 def turned(run: Run) -> bool:
