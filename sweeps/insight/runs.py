@@ -154,7 +154,7 @@ class Run:
         else:
             later = nats_of_classes(losses[1:], right[1:])[right[1:] <= 0.5]
             # A network that is too sure makes them many; so the lower ones count.
-            if len(later) > 1 and loss > OUTSIZED * (lower := float(np.quantile(later, 0.25))):
+            if len(later) > 1 and loss > OUTSIZED * (lower := max(float(np.quantile(later, 0.25)), math.log(2))):
                 return lower
             losses, right = losses[:1], right[:1]
         counts = (right > 0) & (right < 1)

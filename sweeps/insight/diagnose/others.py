@@ -10,7 +10,7 @@ import numpy as np
 from sweeps.insight.diagnose.rule import steady
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end, loss_at, smooth
-from sweeps.insight.runs import Run
+from sweeps.insight.runs import Lacking, Run
 from sweeps.insight.thresholds import LIMITS
 
 ALIKE: dict[str, tuple[str, str]] = {
@@ -34,7 +34,8 @@ ALIKE: dict[str, tuple[str, str]] = {
     "loss_misfit": ("lr_too_low", "a network that has hardly begun is as unsure; try three times the rate"),
 }
 """By finding the other one that shows nearly the same, and why."""
-
+CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate")
+"""Instead, of an underfit training whose loss falls step by step."""
 
 CONSEQUENCES = frozenset({"underfit", "not_learning", "too_few_epochs", "lr_too_low"})
 """What follows from many faults."""
@@ -49,9 +50,12 @@ def with_alike(run: Run, found: list[Finding]) -> list[Finding]:
     if not found:
         return []
     likeliest = found[0].finding
-    vague = likeliest in CONSEQUENCES
-    other = hint(run) if vague else TOO_LARGE if likeliest == "lr_too_high" and large_at_first(run) else None
-    if other is None and (len(found) == 1 or (not vague and found[1].finding in CONSEQUENCES)):
+    try:
+        with np.errstate(all="ignore"):  # of numbers beyond all measure
+            other = hint(run, likeliest)
+    except Lacking:
+        other = None
+    if other is None and (len(found) == 1 or (likeliest not in CONSEQUENCES and found[1].finding in CONSEQUENCES)):
         other = CREEPS if likeliest == "underfit" and creeps(run) else ALIKE.get(likeliest)
     if other is None or other[0] == likeliest:
         return found
@@ -61,16 +65,17 @@ def with_alike(run: Run, found: list[Finding]) -> list[Finding]:
     return [found[0], alike, *(one for one in found[1:] if one.finding != finding)]
 
 
-TOO_LARGE = ("exploding_gradients", "large weights or inputs begin so; draw smaller ones, standardise inputs")
-
-
-def large_at_first(run: Run) -> bool:
-    """Whether the loss was far higher in the first epoch than later, of a network whose loss before is not known."""
-    known = run.probes.get("initial_loss") is not None or not run.has("train/loss") or len(run.train) < 2
-    return not known and float(run.train[0]) > LIMITS.outsized * float(np.median(run.train[1:]))
-
-
-CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate")
+def hint(run: Run, likeliest: str) -> tuple[str, str] | None:
+    """The other fault that a sign speaks for, which is too weak for a rule."""
+    if likeliest == "lr_too_high" and large_at_first(run):
+        return "exploding_gradients", "large weights or inputs begin so; draw smaller ones, standardise inputs"
+    if likeliest not in CONSEQUENCES:
+        return None
+    if run.has("val/dead_units") and run.known("val/dead_units")[0] > LIMITS.dead:
+        return "dead_units", "most units behind ReLUs were zero at first; draw other weights and biases, or use GELU"
+    if run.has("train/accuracy") and not run.has("val/max_probability") and held_back_alike(run):
+        return "loss_misfit", "a factor or a second softmax behind the network holds it back alike; is there one?"
+    return None
 
 
 def creeps(run: Run) -> bool:
@@ -78,14 +83,15 @@ def creeps(run: Run) -> bool:
     return run.has("train/loss") and steady(smooth(run.train)) > LIMITS.steady
 
 
-def hint(run: Run) -> tuple[str, str] | None:
-    """What a sign that is too weak for a rule speaks for."""
-    if run.has("val/dead_units") and run.known("val/dead_units")[0] > LIMITS.dead:
-        return "dead_units", "most units behind ReLUs were zero at first; draw other weights and biases, or use GELU"
-    if run.has("train/accuracy") and run.has("train/loss") and not run.has("val/max_probability"):
-        accuracy = end(run.known("train/accuracy"))
-        righter = accuracy > LIMITS.half and end(run.train) > LIMITS.above * loss_at(accuracy, run.classes)
-        weak = run.has("grad/norm") and run.known("grad/norm")[0] < LIMITS.weak * run.prior
-        if righter or weak:
-            return "loss_misfit", "a factor or a second softmax behind the network holds it back alike; is there one?"
-    return None
+def large_at_first(run: Run) -> bool:
+    """Whether the loss was far higher in the first epoch than later, of a network whose loss before is not known."""
+    if run.probes.get("initial_loss") is not None or len(run.train) < 2:
+        return False
+    return float(run.train[0]) > LIMITS.outsized * float(np.median(run.train[1:]))
+
+
+def held_back_alike(run: Run) -> bool:
+    """Whether far more rows are right than the loss says, or the first gradients hardly moved it."""
+    accuracy = end(run.known("train/accuracy"))
+    righter = accuracy > LIMITS.half and end(run.train) > LIMITS.above * loss_at(accuracy, run.classes)
+    return righter or (run.has("grad/norm") and float(run.known("grad/norm")[0]) < LIMITS.weak * run.prior)
