@@ -132,9 +132,9 @@ class Run:
         loss = float(self.train[0]) if self.has("train/loss") else float(self.val[0])
         if self.has("val/loss"):
             loss = max(loss, min(float(self.val[0]), FIRSTS_APART * loss))
-        if loss <= 0:
+        if loss <= 0 or (prior := self._by_accuracy(loss)) <= 0:
             raise Lacking("a loss above 0")
-        return self._by_accuracy(loss)
+        return prior
 
     def _by_accuracy(self, loss: float) -> float:
         """The prior by how often a network is right at which loss, from `loss`, the first one: ln K for so many classes
