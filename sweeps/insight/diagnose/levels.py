@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sweeps.insight.diagnose.movement import too_short
 from sweeps.insight.diagnose.rule import close, is_poor, known_task, optimizer_steps, suspected, warned
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end, loss_at
@@ -73,7 +74,8 @@ def pulled_back(run: Run) -> Finding | None:
     if grown > LIMITS.grown and run.gain > LIMITS.learned:
         message = f"gradients are {grown:.1f} times as large at the end as at first, and the train loss stays at "
         mend = f"{train:.4g}: weights are pulled back as fast. Lower weight decay and dropout."
-        told = warned if known_task(run) else suspected
+        # In its task's noise gradients grow as well; but there the loss has come to rest.
+        told = warned if known_task(run) or too_short(run) else suspected
         return told("underfit", message + mend, grown=grown, train=train)
     return None
 
