@@ -7,8 +7,8 @@
 network (tables, images, sequences, regressions, an autoencoder; noise that no network learns in some), 200 healthy ones
 and 223 with one of thirty planted faults that hurts by three standard deviations over seeds. Half have the mean over an
 epoch's batches as train loss; many have no accuracy, no learning rate, no norms. `right` are the findings that were
-accepted beforehand for the fault and the columns shown, `part` whether rules were made on that pair of task and network,
-or its sums alone were looked at.
+accepted beforehand for the fault and the columns shown; `part` says whether rules were made on that pair of task and
+network, or its sums alone were looked at.
 
 Where no finding is sure, what the curves may mean counts in a row of its own; a healthy training is warned of only by
 what is sure.
@@ -78,7 +78,9 @@ def main() -> None:
         rows.append((f"{part}: healthy with a warning", warned, f"of {len(healthy)}"))
     for one in told:
         if chosen.misses and one.part == PARTS[0] and one.fault != HEALTHY and not one.hit(2):
-            print(f"{one.trial} {one.fault:<28} {', '.join(one.perhaps[:2]) or 'nothing':<40} right: {sorted(one.right)}")
+            print(
+                f"{one.trial} {one.fault:<28} {', '.join(one.perhaps[:2]) or 'nothing':<40} right: {sorted(one.right)}"
+            )
     report("curves", rows)
 
 
