@@ -240,7 +240,7 @@ def imbalance(audit: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("imbalance", "block", message, {"most": rows, "fewest": rows, "ratio": 1.0})
         return
     rarest, most = min(classes, key=classes.__getitem__), max(classes, key=classes.__getitem__)
-    ratio = classes[most] / classes[rarest]
+    ratio = classes[most] / max(classes[rarest], 1)
     if ratio >= UNEVEN and not by_luck(list(classes.values())):
         message = (
             f"class {most} has {classes[most]:,} training rows, class {rarest} {classes[rarest]:,}. "

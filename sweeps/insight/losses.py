@@ -60,9 +60,15 @@ def falls(values: Values) -> float:
 
 
 def swings(values: Values) -> float:
-    """How much a loss goes up and down in its last half: the mean step up, relative to the median level."""
+    """How much a loss goes up and down in its last half: the mean step up, or down where that is less, relative to the
+    median level, or to a tenth of all that it fell."""
     half = values[len(values) // 2 :]
     if len(half) < 4:
         return 0.0
-    rises = np.clip(np.diff(half), 0, None)
-    return float(rises.mean() / max(np.median(half), 1e-12))
+    return float(up_and_down(half) / max(np.median(half), 0.1 * (values[0] - values.min()), 1e-12))
+
+
+def up_and_down(values: Values) -> float:
+    """The mean step up, or down where that is less: what only rises or falls has none."""
+    steps = np.diff(values)
+    return float(min(steps.clip(0, None).mean(), -steps.clip(None, 0).mean()))

@@ -44,7 +44,7 @@ class Run:
     trial: str
     epochs: Values
     curves: Mapping[str, Values]
-    """By metric a value an epoch, NaN where it was not reported."""
+    """By metric a value an epoch, NaN where it was not reported, infinite where what was is no number."""
     config: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Any] = field(default_factory=dict)
     """Of `trainables.probes`, as far as they are known: `initial_loss`, `expected_loss`, `soundness` …"""
@@ -77,7 +77,8 @@ class Run:
         """A number of the config, of the optimizer's own before the general one; None where it is none."""
         own = f"{self.config.get('optimizer', 'adamw')}.{name}"
         value = self.config.get(own, self.config.get(name))
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if number else None
 
     @cached_property
     def train(self) -> Values:
@@ -253,12 +254,19 @@ def of_file(path: str) -> list[Run]:
         raise UsageError(f"curves: {path} cannot be read as Parquet: {str(error).splitlines()[0]}.") from None
 
 
+def as_value(reported: float | None) -> float:
+    """A value of a curve: NaN for what was not reported, infinite for what is no number."""
+    if reported is None:
+        return math.nan
+    return math.inf if math.isnan(reported) else float(reported)
+
+
 def numbers(column: pa.ChunkedArray) -> Values:
     """A column as floats, NaN for null, infinite for what is no number; empty for one of something else."""
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
     if not any(of_kind(column.type) for of_kind in kinds):
         return np.empty(0)
-    values = np.array(column.cast(pa.float64()).to_numpy(), np.float64)
+    values = np.array(column.cast(pa.float64(), safe=False).to_numpy(), np.float64)
     values[np.isnan(values) & np.asarray(column.is_valid())] = np.inf
     return values
 
@@ -271,9 +279,10 @@ def of_history(history: History) -> list[Run]:
 def of_trial(history: History, trial: TrialHistory) -> Run:
     """The training of a trial, with what audit and preflight saw of its data and of the baseline's network."""
     names = sorted({name for epoch in trial.epochs for name in epoch.metrics})
-    curves = {name: np.array([epoch.metrics.get(name, np.nan) for epoch in trial.epochs]) for name in names}
+    curves = {name: np.array([as_value(epoch.metrics.get(name)) for epoch in trial.epochs]) for name in names}
+    initial = history.evidence_of("initial_loss")
     return Run(
         trial.trial, np.array([epoch.epoch for epoch in trial.epochs], np.float64), curves, trial.config,
-        probes={"expected_loss": history.evidence_of("initial_loss").get("expected_loss")},
+        probes={name: initial.get(name) for name in ("initial_loss", "expected_loss")},
         audit=history.audited, whole=trial.whole or trial.status in LIVE,
     )  # fmt: skip

@@ -111,7 +111,8 @@ def sweep_record(history: History, gone_at: float | None = None, links: str = ""
 def suffered(history: History, trial: TrialHistory) -> list[str]:
     """What an ended trial suffered from, the likeliest first."""
     over = trial.epochs and trial.status not in LIVE
-    return [found.finding for found in diagnose(of_trial(history, trial)).warnings] if over else []
+    found = diagnose(of_trial(history, trial)).warnings if over else []
+    return [one.finding for one in found if "instead_of" not in one.evidence]
 
 
 def advised(history: History, trial: TrialHistory) -> str:

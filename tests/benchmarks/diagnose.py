@@ -38,7 +38,7 @@ from benchmarks.harness import ROOT, report
 from benchmarks.planted import CALIBRATED, FAMILIES, HARMLESS, HEALTHY, RECIPES, SEEDS, right
 from sweeps.insight.diagnose import diagnose
 from sweeps.insight.findings import listed
-from sweeps.insight.runs import Run
+from sweeps.insight.runs import Run, as_value
 from trainables.contract import TrainableError
 
 KEPT = ROOT / "build" / "planted"
@@ -115,7 +115,7 @@ def run_of(job: Job, found: dict[str, Any]) -> Run:
     """The training as diagnosis is given it."""
     curve = found["curve"]
     names = sorted({name for report in curve for name in report if name != "epoch"})
-    curves = {name: np.array([report.get(name, math.nan) for report in curve], float) for name in names}
+    curves = {name: np.array([as_value(report.get(name)) for report in curve], float) for name in names}
     epochs = np.array([report["epoch"] for report in curve], float)
     return Run("-".join(map(str, job)), epochs, curves, found["config"], found["probes"], found["audit"])
 

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from benchmarks.harness import ROOT, report
 from sweeps.insight.diagnose import diagnose
-from sweeps.insight.runs import Run
+from sweeps.insight.runs import Run, as_value
 from trainables.audit import audit
 from trainables.contract import Config, Data, Fidelity, Session, resolve
 from trainables.models.mlp import Mlp
@@ -445,7 +445,7 @@ def counted(every: list[tuple[Job, dict[str, Any]]]) -> list[tuple[Job, dict[str
 def run_of(job: Job, found: dict[str, Any], bare: bool) -> Run:
     """The training as diagnosis is given it; `bare`: its curves alone."""
     names = sorted({name for report in found["curve"] for name in report if name != "epoch"})
-    curves = {name: np.array([report.get(name, math.nan) for report in found["curve"]], float) for name in names}
+    curves = {name: np.array([as_value(report.get(name)) for report in found["curve"]], float) for name in names}
     epochs = np.array([report["epoch"] for report in found["curve"]], float)
     known = {} if bare else {part: found[part] for part in ("config", "probes", "audit")}
     return Run("-".join(map(str, job)), epochs, curves, **known)

@@ -102,7 +102,7 @@ def test_each_symptom_is_the_first_finding(finding):
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_epoch():
-    run = run_of([2.0, 1.5, math.nan])
+    run = run_of([2.0, 1.5, math.inf])
     assert found(run)[0] == "lr_too_high"
     assert "epoch 3" in diagnose(run).findings[0].message
 
@@ -277,7 +277,7 @@ GUESSED = np.full(EPOCHS, 0.26) + 0.01 * np.sin(np.arange(EPOCHS))
 TREMBLING = 1.4 + 0.03 * np.sin(np.arange(EPOCHS))
 OTHERS_CURVES = {
     "a rate that was nearly 0 after three epochs": (
-        bare(falling(1.0, first=1.6), hp__lr=np.r_[[0.01] * 3, [1e-4] * 17]), "lr_too_low",
+        bare(np.r_[1.6, 1.3, 1.1, np.linspace(1.06, 1.04, 17)], hp__lr=np.r_[[0.01] * 3, [1e-4] * 17]), "lr_too_low",
     ),
     "both losses thrown up by much of what was gained": (bare(swinging(falling(0.4, first=1.0), 0.2)), "oscillating"),
     "training falls a little, validation rises": (
@@ -297,17 +297,55 @@ OTHERS_CURVES = {
     "no number from the first epoch on": (bare(np.full(4, np.inf)), "lr_too_high"),
     "rows far apart from validation": (bare(falling(0.15, first=1.4), falling(0.7, first=1.4)), "too_little_data"),
 }  # fmt: skip
+PERHAPS = {
+    "a rate that was nearly 0 after three epochs", "a mean over the first epoch far above all that follows",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", OTHERS_CURVES)
 def test_curves_alone_show(what):
     run, finding = OTHERS_CURVES[what]
-    assert diagnose(run).likeliest.finding == finding
+    assert found(run)[0] == finding
+    assert diagnose(run).suspected is (what in PERHAPS)
 
 
 def test_a_mean_over_an_epoch_that_lags_behind_is_no_label_error():
     """Few epochs, each loss the mean over the epoch that ended: validation after it is lower."""
     assert found(bare([1.06, 0.547, 0.35], [0.605, 0.331, 0.224]))[:1] == ["too_few_epochs"]
+
+
+def test_a_validation_loss_that_only_rises_is_no_oscillation():
+    val = 0.4 * 1.2 ** np.abs(np.arange(12) - 2.0)
+    run = bare(falling(0.005, first=0.6, epochs=12), val, hp__lr=np.full(12, 1e-3))
+    assert found(run)[0] == "overfit"
+    assert "from 0.4 in epoch 3 " in diagnose(run).likeliest.message
+
+
+def test_what_rises_slowly_wants_no_larger_steps():
+    assert "lr_too_low" not in found(bare(np.linspace(2.30, 2.40, EPOCHS), np.linspace(2.31, 2.41, EPOCHS)))
+
+
+def test_losses_that_cross_0_have_no_level_to_swing_about():
+    draw = np.random.default_rng(0)
+    losses = [falling(-1.2, first=1.4) + sd * draw.normal(size=EPOCHS) for sd in (0.02, 0.03)]
+    assert "oscillating" not in found(bare(*losses))
+
+
+def test_what_a_rule_found_keeps_its_words():
+    run = replace(SYMPTOMS["underfit"], config={"dropout": 0.9}, curves={
+        **SYMPTOMS["underfit"].curves, "val/dead_units": np.full(EPOCHS, 0.96),
+    })  # fmt: skip
+    assert found(run)[:2] == ["underfit", "dead_units"]
+    assert diagnose(run).findings[1].message.startswith("96% of the units")
+
+
+def test_a_last_row_that_is_no_epoch_is_no_divergence():
+    ended = [*falling(0.1), None]
+    table = pa.table({"trial": ["a"] * 21, "epoch": range(1, 22), "train/loss": ended, "val/loss": ended})
+    assert not diagnose(of_table(table)[0]).warnings
+    gone = [*falling(0.1)[:12], *[None] * 9]
+    table = pa.table({"trial": ["a"] * 21, "epoch": range(1, 22), "train/loss": gone, "val/loss": gone})
+    assert "from epoch 13 on" in diagnose(of_table(table)[0]).likeliest.message
 
 
 def test_what_curves_may_mean_is_told_as_such():

@@ -96,8 +96,8 @@ def asked(rules: Iterable[Rule], run: Run, silent: dict[str, str]) -> Iterator[F
 
 RULES: tuple[Rule, ...] = (
     data, network, first_loss, non_finite, unscaled, steep_first, one_layer, labels, noisy_batch, steps_too_large,
-    came_loose, rate_beyond, vanishing, label_noise, held_back, oscillating, loss_misfit, little_data, overfit,
-    by_heart, dead_units, pulled_back, held_high, decayed_early, creeping, too_slow, too_short, not_learning,
+    came_loose, rate_beyond, vanishing, label_noise, held_back, loss_misfit, little_data, overfit, by_heart,
+    oscillating, dead_units, pulled_back, held_high, decayed_early, creeping, too_slow, too_short, not_learning,
     underfit,
 )  # fmt: skip
 """In order of precedence."""
@@ -132,6 +132,7 @@ def as_text(diagnoses: Sequence[Diagnosis], *, whole: bool = False) -> str:
             lines.append(f"{one.run.trial if not place else '':<14} {found.finding:<20} {found.message}")
         if whole and not one.warnings:
             verdict = "nothing is wrong that these rules know." if one.judged else f"nothing can be said: {NO_LOSS}."
+            verdict = "no rule is sure that anything is wrong." if one.suspected else verdict
             lines.append(f"{one.run.trial if not one.findings else '':<14} {verdict}")
         if whole and one.silent:
             lacking = ", ".join(f"{rule} ({lacked})" for rule, lacked in one.silent.items())

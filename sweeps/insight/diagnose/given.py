@@ -8,7 +8,7 @@ import numpy as np
 
 from sweeps.insight import audit as audits
 from sweeps.insight import soundness
-from sweeps.insight.diagnose.rule import at_the_end, is_poor, steady, warned
+from sweeps.insight.diagnose.rule import at_the_end, is_poor, known_task, middle_of_three, steady, suspected, warned
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import end, falls, smooth
 from sweeps.insight.runs import Lacking, Run
@@ -83,7 +83,7 @@ def steep_first(run: Run) -> Finding | None:
     was_thrown = run.has("val/loss") and train[0] > LIMITS.outsized * max(float(run.val[0]), float(rest[0]))
     if not known and was_thrown and 1 - end(rest) / rest[0] < LIMITS.learned:
         message = f"the train loss was {train[0]:.4g} in the first epoch, and stays at {rest[0]:.4g} from soon after. "
-        return warned("lr_too_high", message + LOWER, first=float(train[0]), last=end(train))
+        return suspected("lr_too_high", message + LOWER, first=float(train[0]), last=end(train))
     norms = run.known("grad/norm")
     if run.rows or not poor:  # the audit has looked at the inputs
         return None
@@ -96,15 +96,16 @@ def steep_first(run: Run) -> Finding | None:
 
 def non_finite(run: Run) -> Finding | None:
     """The loss became infinite or no number."""
-    judged = run.has("train/loss") or run.has("val/loss")
-    for name in ("train/loss", "val/loss"):
-        values = run.curves.get(name, np.empty(0))
-        bad = np.flatnonzero(~np.isfinite(values))
-        # From some epoch to the end; what is lacking here and there, or everywhere, was not measured.
-        measured = bool(len(bad)) and (bad[0] or len(values) == 1 or (np.isinf(values[-1]) and not judged))
-        if measured and bad[0] == len(values) - len(bad):
-            epoch = int(run.epochs[bad[0]])
-            return warned("lr_too_high", f"{name} is {values[bad[0]]} in epoch {epoch}. {LOWER}", epoch=epoch)
+    losses = {name: run.curves[name] for name in ("train/loss", "val/loss") if name in run.curves}
+    finite = {name: np.isfinite(values) for name, values in losses.items()}
+    for name, values in losses.items():
+        place = len(values) - int(np.argmax(finite[name][::-1])) if finite[name].any() else 0
+        bad = np.isinf(values[place:]).any() and (place > 0 or not any(known.any() for known in finite.values()))
+        # Some write what is no number as what is not there; then both losses end so, for more than a row of sums.
+        ended = place > 0 and len(values) - place > 1 and not any(known[place:].any() for known in finite.values())
+        if bad or (ended and len(losses) > 1):
+            epoch = int(run.epochs[place])
+            return warned("lr_too_high", f"{name} is no finite number from epoch {epoch} on. {LOWER}", epoch=epoch)
     return None
 
 
@@ -149,7 +150,8 @@ def rate_beyond(run: Run) -> Finding | None:
     rate = max(float(run.known("hp/lr").max()) if run.has("hp/lr") else 0.0, run.setting("lr") or 0.0)
     if not rate:
         raise Lacking("lr")
-    adam = bool(run.config) and run.config.get("optimizer", "adamw") != "sgd"
+    optimizer = str(run.config.get("optimizer", "adamw" if known_task(run) else "")).lower()
+    adam = bool(run.config) and optimizer.startswith("adam")
     bound = LIMITS.highest_rate_of_adam if adam else LIMITS.highest_rate
     if rate <= bound or end(run.train) < LIMITS.low * run.prior:
         return None
@@ -159,11 +161,11 @@ def rate_beyond(run: Run) -> Finding | None:
 
 def came_loose(run: Run) -> Finding | None:
     """A train loss that had been low and is far above that at the end."""
-    train = smooth(run.train)
-    place, last = int(train.argmin()), float(train[-max(3, len(train) // 5) :].min())
+    train = middle_of_three(smooth(run.train))
+    place, last = int(train.argmin()), float(train[-max(3, len(train) // 10) :].min())
     loose = last > LIMITS.loose * train[place] and last - train[place] > LIMITS.low * run.prior
     # What never fell and got worse, in validation too, was made worse by the steps.
-    worse = run.gain < LIMITS.learned and last > LIMITS.risen * max(run.prior, train[place])
+    worse = run.gain < LIMITS.learned and last > LIMITS.risen * max(run.prior, float(run.train.min()))
     if loose or (worse and run.has("val/loss") and end(run.val) > LIMITS.risen * run.val.min()):
         epoch = int(run.at("train/loss")[place])
         message = f"the train loss rose from {train[place]:.4g} in epoch {epoch} to {last:.4g}. "
@@ -185,9 +187,10 @@ def dead_units(run: Run) -> Finding | None:
 def not_learning(run: Run) -> Finding | None:
     """The loss does not fall."""
     still = run.gain < LIMITS.learned and float(np.ptp(run.train[len(run.train) // 4 :])) < LIMITS.still_of * run.prior
-    if not run.whole or (run.gain >= LIMITS.learned / 2 and not still and not guesses(run)):
+    if not run.whole or len(run.train) < 2 or (run.gain >= LIMITS.learned / 2 and not still and not guesses(run)):
         return None
-    told = f"the train loss fell by {run.gain:.1%} of {run.prior:.4g} only. "
+    told = f"the train loss was {run.train[0]:.4g} at first and is {end(run.train):.4g}; knowing nothing has about "
+    told += f"{run.prior:.4g}. "
     if chance(run):
         mend = "Quick classifiers are right no more often than by chance either: do labels belong to their rows?"
         return warned("labels_shuffled", told + mend, gain=run.gain, agreement=run.usual)

@@ -34,12 +34,15 @@ def loss_misfit(run: Run) -> Finding | None:
         weak = run.has("grad/norm") and run.known("grad/norm")[0] < LIMITS.weak * run.prior and (high or is_poor(run))
         settled = settled or weak  # such a network goes on for ever
         fits_not = weak or (high and accuracy > LIMITS.chances / classes)
-    if fits_not and settled and train > LIMITS.low * run.prior:
+    smoothed = bool(run.setting("label_smoothing"))
+    if fits_not and settled and not smoothed and train > LIMITS.low * run.prior:
         message = (
             f"{accuracy:.1%} of the training rows are right at a loss of {train:.4g}, where {allowed:.2g} is much. "
         )
         mend = "Is there a softmax before the loss, or a factor that keeps the outputs small?"
-        return warned("loss_misfit", message + mend, accuracy=accuracy, loss=train)
+        # Labels that are smoothed leave as much, and no curve tells.
+        told = warned if known_task(run) or train > LIMITS.little * run.prior else suspected
+        return told("loss_misfit", message + mend, accuracy=accuracy, loss=train)
     return None
 
 

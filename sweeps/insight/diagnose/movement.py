@@ -16,7 +16,7 @@ from sweeps.insight.diagnose.rule import (
     warned,
 )  # fmt: skip
 from sweeps.insight.findings import Finding
-from sweeps.insight.losses import end, falls, smooth, swings
+from sweeps.insight.losses import end, falls, smooth, swings, up_and_down
 from sweeps.insight.runs import Run
 from sweeps.insight.thresholds import LIMITS
 
@@ -35,20 +35,20 @@ def oscillating(run: Run) -> Finding | None:
     gained = lowest < (1 - LIMITS.hardly) * run.prior
     if wide or (held and gained and beside > LIMITS.swings_of_gain) or thrown(run):
         message = f"the {'validation' if run.has('val/loss') else 'train'} loss goes up by {swing:.0%} of its level a "
-        mend = "step in the last half. Halve the learning rate and let it fall (cosine), warm up, or use AdamW."
+        falls_already = "" if run.decays else " and let it fall (cosine)"
+        mend = f"step in the last half. Halve the learning rate{falls_already}, warm up, or use AdamW."
         return warned("oscillating", message + mend, swing=swing)
     return None
 
 
 def thrown(run: Run) -> bool:
-    """Whether both losses, not one by noise, go up by much of what was gained in a step of the last half."""
-    if not (run.has("train/loss") and run.has("val/loss")) or len(run.train) < LIMITS.enough_epochs:
-        return False
-    if min(run.gain, run.val_gain) < LIMITS.hardly:
+    """Whether both losses, not one by noise, go up and down by much of what was gained in a step of the last half."""
+    if run.decays or not (run.has("train/loss") and run.has("val/loss")):
         return False
     losses = run.train, run.val
-    rises = [np.clip(np.diff(v[len(v) // 2 :]), 0, None).mean() / (v[0] - v.min() + 1e-12) for v in losses]
-    return bool(min(rises) > LIMITS.thrown)
+    if min(map(len, losses)) < LIMITS.enough_epochs or min(run.gain, run.val_gain) < LIMITS.hardly:
+        return False
+    return min(up_and_down(v[len(v) // 2 :]) / float(v[0] - v.min() + 1e-12) for v in losses) > LIMITS.thrown
 
 
 def held_high(run: Run) -> Finding | None:
@@ -73,16 +73,21 @@ def decayed_early(run: Run) -> Finding | None:
     place = len(rates) - int(np.argmin(low[::-1]))  # the first from which on it stays so
     if not low[-1] or place > LIMITS.decayed_early * len(rates):
         return None
+    fell = float(run.train[place] - end(run.train))
+    if fell > LIMITS.latest * float(run.train[0] - end(run.train)):
+        return None  # and the loss went on falling
     epoch, rate = int(run.at("hp/lr")[place]), float(rates[place:].max())
-    message = f"from epoch {epoch} of {len(rates)} on the learning rate was at most {rate:.3g}, of {rates.max():.3g} "
-    mend = f"before, and the train loss stays at {end(run.train):.4g}. Let the schedule last as long as the training."
-    return warned("lr_too_low", message + mend, epoch=epoch, rate=rate)
+    message = f"from epoch {epoch} of {run.epochs[-1]:.0f} on the learning rate was at most {rate:.3g}, of "
+    mend = f"{rates.max():.3g} before, and the train loss stays at {end(run.train):.4g}. Let the schedule last longer."
+    told = warned if known_task(run) else suspected
+    return told("lr_too_low", message + mend, epoch=epoch, rate=rate)
 
 
 def creeping(run: Run) -> Finding | None:
-    """A loss that hardly moves, but steadily, in both splits alike, under gradients as large as at first.
+    """A loss that hardly moves, but steadily, in both splits alike and down at the end, under gradients as at first.
 
-    A network that has diverged, or whose output does not depend on the row, is thrown about at random instead.
+    A network that has diverged, or whose output does not depend on the row, is thrown about at random instead. At first
+    it may rise: as norms come to rest.
     """
     train, val = smooth(run.train_then), smooth(run.val)
     if len(train) < LIMITS.enough_epochs or run.gain > LIMITS.learned or chance(run):
@@ -91,6 +96,8 @@ def creeping(run: Run) -> Finding | None:
     moves, val_moves = np.diff(train), np.diff(val)
     if not moves[1:].any() or abs(moves).max() > abs(moves).sum() / 2:
         return None  # at rest, but for one step
+    if train[-1] >= train[len(train) // 2]:
+        return None
     # By how far it moved: where the rate has come to 0 it trembles.
     goes_on = np.average(moves[1:] * moves[:-1] > 0, weights=abs(moves[1:])) > LIMITS.persistent
     alike = np.average(moves * val_moves > 0, weights=abs(moves)) > LIMITS.persistent
@@ -100,7 +107,7 @@ def creeping(run: Run) -> Finding | None:
     else:
         pushed = moved > LIMITS.learned / 10
     if pushed and goes_on and alike and moved < LIMITS.hardly:
-        message = f"the train loss moved by {moved:.1%} of {run.prior:.4g} in all, epoch by epoch in one direction: "
+        message = f"the train loss moved by {moved:.1%} of {run.prior:.4g} in all, epoch by epoch on its way: "
         told = warned if known_task(run) or run.gain < LIMITS.learned / 2 else suspected
         return told("lr_too_low", message + "steps are too small. Multiply the rate by 10.", moved=moved)
     return None
@@ -143,6 +150,8 @@ def too_short(run: Run) -> Finding | None:
     latest = LIMITS.early if hardly_any else LIMITS.at_the_end
     if int(run.val.argmin()) < latest * (len(run.val) - 1) or too_slow(run) is not None:
         return None
+    if run.has("hp/lr") and decayed_early(run) is not None:
+        return None  # more epochs at no rate are of no use
     short = steps is not None and steps < LIMITS.few_steps
     late, latest_part = (min(run.late(name, after) for name in ("train/loss", "val/loss")) for after in (0.5, 0.75))
     few = len(run.train) < LIMITS.few_epochs and (short or (steps is None and (len(run.train) > 1 or is_poor(run))))

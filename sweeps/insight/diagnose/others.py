@@ -14,27 +14,27 @@ from sweeps.insight.runs import Lacking, Run
 from sweeps.insight.thresholds import LIMITS
 
 ALIKE: dict[str, tuple[str, str]] = {
-    "lr_too_low": ("underfit", "a network too small or too tightly held for the task learns as slowly"),
-    "too_few_epochs": ("underfit", "a network too small for the task still creeps down at the end"),
-    "underfit": ("lr_too_high", "steps too large at first leave a network that learns no more; divide them by 3"),
-    "not_learning": ("lr_too_high", "one step too large can leave a network that learns no more; divide it by 3"),
-    "vanishing_gradients": ("lr_too_high", "steps too large at first may have driven units to where they are flat"),
-    "dead_units": ("lr_too_high", "steps too large at first kill units; halve the rate, or warm up"),
-    "exploding_gradients": ("unscaled_inputs", "inputs of a large scale make signals as large; standardise them"),
-    "unscaled_inputs": ("exploding_gradients", "large weights make signals as large; draw smaller ones"),
-    "noisy_batch": ("lr_too_high", "small batches want small steps; divide the rate by 3"),
-    "lr_too_high": ("gradients_accumulate", "gradients that are never set to zero grow the steps as well"),
-    "oscillating": ("lr_too_high", "steps are too large to settle; divide the rate by 3"),
-    "overfit": ("label_errors", "wrong labels that are learned by heart let validation rise as well; look at some"),
-    "too_little_data": ("overfit", "with so few rows, end earlier or regularise more"),
-    "label_errors": ("splits_differ", "training rows of a harder source show the same; compare how both were made"),
-    "splits_differ": ("label_errors", "wrong labels in training show the same; look at some"),
-    "labels_shuffled": ("labels_differ", "labels coded otherwise in the two splits hold as little; compare them"),
-    "labels_differ": ("labels_shuffled", "labels that belong to other rows hold as little; look at some"),
-    "loss_misfit": ("lr_too_low", "a network that has hardly begun is as unsure; try three times the rate"),
+    "lr_too_low": ("underfit", "a network too small or too tightly held for the task learns as slowly."),
+    "too_few_epochs": ("underfit", "a network too small for the task still creeps down at the end."),
+    "underfit": ("lr_too_high", "steps too large at first leave a network that learns no more; divide them by 3."),
+    "not_learning": ("lr_too_high", "one step too large can leave a network that learns no more; divide it by 3."),
+    "vanishing_gradients": ("lr_too_high", "steps too large at first may have driven units to where they are flat."),
+    "dead_units": ("lr_too_high", "steps too large at first kill units; halve the rate, or warm up."),
+    "exploding_gradients": ("unscaled_inputs", "inputs of a large scale make signals as large; standardise them."),
+    "unscaled_inputs": ("exploding_gradients", "large weights make signals as large; draw smaller ones."),
+    "noisy_batch": ("lr_too_high", "small batches want small steps; divide the rate by 3."),
+    "lr_too_high": ("gradients_accumulate", "gradients that are never set to zero grow the steps as well."),
+    "oscillating": ("lr_too_high", "steps are too large to settle; divide the rate by 3."),
+    "overfit": ("label_errors", "wrong labels that are learned by heart let validation rise as well; look at some."),
+    "too_little_data": ("overfit", "with so few rows, end earlier or regularise more."),
+    "label_errors": ("splits_differ", "training rows of a harder source show the same; compare how both were made."),
+    "splits_differ": ("label_errors", "wrong labels in training show the same; look at some."),
+    "labels_shuffled": ("labels_differ", "labels coded otherwise in the two splits hold as little; compare them."),
+    "labels_differ": ("labels_shuffled", "labels that belong to other rows hold as little; look at some."),
+    "loss_misfit": ("lr_too_low", "a network that has hardly begun is as unsure; try three times the rate."),
 }
 """By finding the other one that shows nearly the same, and why."""
-CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate")
+CREEPS = ("lr_too_low", "steps too small creep as well; try three times the rate.")
 """Instead, of an underfit training whose loss falls step by step."""
 
 CONSEQUENCES = frozenset({"underfit", "not_learning", "too_few_epochs", "lr_too_low"})
@@ -44,35 +44,40 @@ CONSEQUENCES = frozenset({"underfit", "not_learning", "too_few_epochs", "lr_too_
 def with_alike(run: Run, found: list[Finding]) -> list[Finding]:
     """The findings with the other fault that shows as the likeliest one does in the second place.
 
-    Where a rule has found another fault that one stays there. What comes of the likeliest fault is found as well, and
-    says less than what else it may be.
+    Where a rule has found another fault that is no mere consequence, it comes there. Else what a weak sign speaks for;
+    else, where no rule has found more, what shows nearly alike.
     """
     if not found:
         return []
-    likeliest = found[0].finding
+    first, rest = found[0], found[1:]
+    causes = [one for one in rest if one.finding not in CONSEQUENCES]
+    if causes:
+        return [first, *causes, *(one for one in rest if one not in causes)]
     try:
         with np.errstate(all="ignore"):  # of numbers beyond all measure
-            other = hint(run, likeliest)
+            other = hint(run, first.finding)
     except Lacking:
         other = None
-    if other is None and (len(found) == 1 or (likeliest not in CONSEQUENCES and found[1].finding in CONSEQUENCES)):
-        other = CREEPS if likeliest == "underfit" and creeps(run) else ALIKE.get(likeliest)
-    if other is None or other[0] == likeliest:
+    if other is None and (not rest or first.finding not in CONSEQUENCES):
+        other = CREEPS if first.finding == "underfit" and creeps(run) else ALIKE.get(first.finding)
+    if other is None or other[0] == first.finding:
         return found
     finding, why = other
-    evidence = {"instead_of": likeliest}
-    alike = Finding(finding, found[0].severity, f"or else, for it shows nearly alike: {why}.", evidence)
-    return [found[0], alike, *(one for one in found[1:] if one.finding != finding)]
+    alike = Finding(
+        finding, first.severity, f"or else, for it shows nearly alike: {why}", {"instead_of": first.finding}
+    )
+    second = next((one for one in rest if one.finding == finding), alike)
+    return [first, second, *(one for one in rest if one.finding != finding)]
 
 
 def hint(run: Run, likeliest: str) -> tuple[str, str] | None:
     """The other fault that a sign speaks for, which is too weak for a rule."""
     if likeliest == "lr_too_high" and large_at_first(run):
-        return "exploding_gradients", "large weights or inputs begin so; draw smaller ones, standardise inputs"
+        return "exploding_gradients", "large weights or inputs begin so; draw smaller ones, standardise inputs."
     if likeliest not in CONSEQUENCES:
         return None
     if run.has("val/dead_units") and run.known("val/dead_units")[0] > LIMITS.dead:
-        return "dead_units", "most units behind ReLUs were zero at first; draw other weights and biases, or use GELU"
+        return "dead_units", "most units behind ReLUs were zero at first; draw other weights and biases, or use GELU."
     if run.has("train/accuracy") and not run.has("val/max_probability") and held_back_alike(run):
         return "loss_misfit", "a factor or a second softmax behind the network holds it back alike; is there one?"
     return None
@@ -84,10 +89,12 @@ def creeps(run: Run) -> bool:
 
 
 def large_at_first(run: Run) -> bool:
-    """Whether the loss was far higher in the first epoch than later, of a network whose loss before is not known."""
-    if run.probes.get("initial_loss") is not None or len(run.train) < 2:
+    """Whether the loss of the first epoch is far above that of knowing nothing, or its mean above the validation loss
+    after it; of a network whose loss before is not known."""
+    if run.probes.get("initial_loss") is not None:
         return False
-    return float(run.train[0]) > LIMITS.outsized * float(np.median(run.train[1:]))
+    thrown = run.has("val/loss") and float(run.train[0]) > LIMITS.outsized * float(run.val[0])
+    return thrown or float(run.train[0]) > LIMITS.outsized * run.prior
 
 
 def held_back_alike(run: Run) -> bool:

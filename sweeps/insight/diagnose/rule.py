@@ -123,6 +123,14 @@ def below_usual(run: Run) -> bool:
     return accuracy < run.usual - max(LIMITS.below_usual, sampling(run, run.usual))
 
 
+def middle_of_three(values: Values) -> Values:
+    """The median of each value and its neighbours, from eight values on."""
+    if len(values) < 8:
+        return values
+    middle = np.median(np.stack((values[:-2], values[1:-1], values[2:])), axis=0)
+    return np.asarray(np.pad(middle, 1, mode="edge"))
+
+
 def steady(values: Values) -> float:
     """The share of the steps in which a loss falls."""
     return float(np.mean(np.diff(values) < 0)) if len(values) > 1 else 0.0

@@ -6,7 +6,7 @@ import numpy as np
 
 from sweeps.insight import audit as audits
 from sweeps.insight.diagnose.given import chance
-from sweeps.insight.diagnose.rule import at_the_end, luck, sampling, steady, warned
+from sweeps.insight.diagnose.rule import at_the_end, known_task, luck, middle_of_three, sampling, steady, warned
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import Values, end, smooth
 from sweeps.insight.runs import Lacking, Run
@@ -26,8 +26,10 @@ def labels(run: Run) -> Finding | None:
         )
         mend = f"has {prior:.4g}: the splits' labels mean different things. Compare how both are read and coded."
         return warned("labels_differ", message + mend, train=train, val=val)
-    if run.val_gain > LIMITS.hardly:
+    if run.val_gain > LIMITS.hardly or (right_in_validation(run) and not known_task(run)):
         return None  # something held, before it was lost again
+    if not known_task(run) and not run.has("train/accuracy") and run.val.min() < (1 - LIMITS.hardly) * run.val[0]:
+        return None  # as far as losses alone can tell
     if len(run.shares) and run.rows.get("train", 0) < audits.FEW_ROWS * len(run.shares):
         return None  # so few rows say nothing of others, whatever their labels: `little_data`
     # Losses before anything was learned are not the same in both splits, and may be beyond all measure.
@@ -58,6 +60,14 @@ def labels(run: Run) -> Finding | None:
     return None
 
 
+def right_in_validation(run: Run) -> bool:
+    """Whether far more validation rows are right at the end than of one class of all."""
+    if not (run.has("val/accuracy") and run.has("train/accuracy")):
+        return False
+    usual = float(run.shares.max()) if len(run.shares) else 1 / run.classes
+    return end(run.known("val/accuracy")) > LIMITS.chances * usual
+
+
 def apart_slowly(run: Run) -> bool:
     """Whether the train loss falls a little while the validation loss, of which hardly anything was gained, rises."""
     train, val = end(run.train), end(run.val)
@@ -67,22 +77,23 @@ def apart_slowly(run: Run) -> bool:
 
 
 def turned(run: Run) -> bool:
-    """Whether what is learned is wrong in validation, rather than of no use: right less often than by chance; of
-    numbers, a loss that rises as the other falls from the first on."""
+    """Whether what is learned is wrong in validation, rather than of no use: right less often than by chance; without
+    an accuracy, a loss that rises as the other falls from the first on."""
     train, val = end(run.train), end(run.val)
     if val <= LIMITS.above * run.prior:
         return False
     if run.has("val/accuracy"):
         by_chance = float((run.shares**2).sum()) if len(run.shares) else 1 / run.classes
         return end(run.known("val/accuracy")) < by_chance - min(2 / 3 * sampling(run, by_chance), by_chance / 2)
-    return train < LIMITS.unexplained * run.prior
+    return train < LIMITS.unexplained * run.prior and run.val.min() > (1 - LIMITS.hardly) * run.val[0]
 
 
 def label_noise(run: Run) -> Finding | None:
     """Validation is better than training, measured alike, before rows are learned by heart."""
     train = run.train_then.copy()
     counts = (train > LIMITS.learned * run.prior) & (train < run.prior) & (run.val > 0)
-    if not run.rows and not run.has("val/max_probability"):
+    others = not run.rows and not run.has("val/max_probability")
+    if others:
         # Of others' tables the train loss may be a moving network's, with dropout in it: only the end says something,
         # and the loss that the fall of an epoch leads to.
         counts[: -max(3, len(counts) // 10)] = False
@@ -96,7 +107,8 @@ def label_noise(run: Run) -> Finding | None:
     if middle[place] > 1:
         return None
     val, then, epoch = float(run.val[place]), float(train[place]), int(run.at("val/loss")[place])
-    message = f"the validation loss ({val:.4g}) is below the train loss ({then:.4g}) in epoch {epoch}, measured alike: "
+    alike = "unless dropout or augmentation raise that" if others else "measured alike"
+    message = f"the validation loss ({val:.4g}) is below the train loss ({then:.4g}) in epoch {epoch}, {alike}: "
     mend = "the training rows are harder. Are some of their labels wrong, or are they of another source?"
     return warned("label_errors", message + mend, train=then, val=val, epoch=epoch)
 
@@ -128,29 +140,25 @@ def overfit(run: Run) -> Finding | None:
     if len(val) < 4 or place >= LIMITS.early * (len(val) - 1):
         return None
     # Of what was gained in validation a part is lost again. Where nothing was, the prior is the measure.
-    gained = max(run.prior - lowest, LIMITS.hardly * run.prior)
+    losses_alone = not known_task(run) and not run.has("train/accuracy")
+    prior = max(run.prior, float(run.val[0])) if losses_alone else run.prior
+    gained = max(prior - lowest, LIMITS.hardly * prior)
     lost = (last - lowest) / gained
     falls = end(run.train) < float(run.train_then[place])
     least = LIMITS.lost / (2 if last > LIMITS.risen_far * lowest else 1)
     if not falls or last <= LIMITS.risen * lowest or lost < least:
         return None
-    if lowest > (1 - LIMITS.learned) * run.prior:
+    if lowest > (1 - LIMITS.learned) * prior:
         return None  # there was nothing to lose
     early = place < LIMITS.best_early * (len(val) - 1)  # most of the time was spent after the best
     if lost < (LIMITS.lost_early if early else LIMITS.lost_for_sure) and kept(run, place):
         return None
-    epoch = int(run.at("val/loss")[place])
+    nearby = max(0, place - 2)
+    place = nearby + int(run.val[nearby : place + 3].argmin())
+    lowest, epoch = float(run.val[place]), int(run.at("val/loss")[place])
     message = f"the validation loss rose from {lowest:.4g} in epoch {epoch} to {last:.4g}; the train loss fell on. "
     mend = "Add augmentation, dropout or weight decay, end at that epoch, or gather more rows."
     return warned("overfit", message + mend, epoch=epoch, lowest=lowest, val=last, lost=lost)
-
-
-def middle_of_three(values: Values) -> Values:
-    """The median of each value and its neighbours, from eight values on."""
-    if len(values) < 8:
-        return values
-    middle = np.median(np.stack((values[:-2], values[1:-1], values[2:])), axis=0)
-    return np.asarray(np.pad(middle, 1, mode="edge"))
 
 
 def kept(run: Run, place: int) -> bool:
