@@ -348,6 +348,14 @@ def test_a_last_row_that_is_no_epoch_is_no_divergence():
     assert "from epoch 13 on" in diagnose(of_table(table)[0]).likeliest.message
 
 
+def test_gaps_that_are_no_numbers_are_gaps():
+    """As numpy writes them: validation every fifth of 22 epochs."""
+    train = falling(0.1, epochs=22)
+    val = np.where(np.arange(1, 23) % 5 == 0, train * 1.05, math.nan)
+    table = pa.table({"trial": ["a"] * 22, "epoch": range(1, 23), "train/loss": train, "val/loss": val})
+    assert not diagnose(of_table(table)[0]).warnings
+
+
 def test_what_curves_may_mean_is_told_as_such():
     perhaps, sure = diagnose(bare(falling(1.0, first=1.4))), diagnose(SYMPTOMS["underfit"])
     assert (perhaps.likeliest, sure.suspected) == (None, False)

@@ -101,6 +101,7 @@ def non_finite(run: Run) -> Finding | None:
     for name, values in losses.items():
         place = len(values) - int(np.argmax(finite[name][::-1])) if finite[name].any() else 0
         bad = np.isinf(values[place:]).any() and (place > 0 or not any(known.any() for known in finite.values()))
+        bad = bad and not np.isinf(values[:place]).any()  # else it stands for what was not measured
         # Some write what is no number as what is not there; then both losses end so, for more than a row of sums.
         ended = place > 0 and len(values) - place > 1 and not any(known[place:].any() for known in finite.values())
         if bad or (ended and len(losses) > 1):
