@@ -299,6 +299,7 @@ OTHERS_CURVES = {
 }  # fmt: skip
 PERHAPS = {
     "a rate that was nearly 0 after three epochs", "a mean over the first epoch far above all that follows",
+    "rows far apart from validation",
 }  # fmt: skip
 
 

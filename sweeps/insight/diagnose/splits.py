@@ -6,7 +6,16 @@ import numpy as np
 
 from sweeps.insight import audit as audits
 from sweeps.insight.diagnose.given import chance
-from sweeps.insight.diagnose.rule import at_the_end, known_task, luck, middle_of_three, sampling, steady, warned
+from sweeps.insight.diagnose.rule import (
+    at_the_end,
+    known_task,
+    luck,
+    middle_of_three,
+    sampling,
+    steady,
+    suspected,
+    warned,
+)
 from sweeps.insight.findings import Finding
 from sweeps.insight.losses import Values, end, smooth
 from sweeps.insight.runs import Lacking, Run
@@ -200,7 +209,8 @@ def by_heart(run: Run) -> Finding | None:
     if run.rows or not (near_0 or far_apart) or wrong(run) < LIMITS.low:
         return None
     message = f"the train loss falls to {train:.3g}, the validation loss stays at {val:.3g}: rows are few. {MORE}"
-    return warned("too_little_data", message, train=train, val=val)
+    told = warned if near_0 else suspected  # a gap alone may be all that the task allows
+    return told("too_little_data", message, train=train, val=val)
 
 
 def wrong(run: Run) -> float:
