@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.augment import kind_of
 from trainables.data.rows import Rows
 
 SIDES = (96, 64, 48)
@@ -29,13 +28,14 @@ COLOURS = 64
 def pictures(rows: Rows, wanted: Sequence[int]) -> list[dict[str, Any]]:
     """Pictures of the wanted rows, as the network is given them: `row`, and `png`, which is base64.
 
-    Empty unless the inputs are images of one channel or three. Later rows are left out where all do not fit.
+    Empty unless the inputs are images of one channel or three, of floats or bytes. Later rows are left out where all do
+    not fit.
     """
     if not wanted:
         return []
     thumbnails: list[Tensor] = []
     for x, _ in rows.batches(torch.tensor(wanted, dtype=torch.int64), 1):
-        if kind_of(x) != "images" or x.shape[1] not in (1, 3):
+        if x.ndim != 4 or x.shape[1] not in (1, 3) or not (x.is_floating_point() or x.dtype == torch.uint8):
             return []
         thumbnails.append(smaller(x.float(), SIDES[0]).cpu())
     bytes_of = as_bytes(thumbnails)

@@ -53,6 +53,13 @@ def test_the_worst_digits_are_shown_as_they_are():
         assert labels[one["row"]] == one["target"] != one["predicted"]
 
 
+def test_bytes_are_shown_as_floats_are():
+    x = (255 * noise(4, 3, 5, 7)).round().to(torch.uint8)
+    x[0, 0, 0, 0] = 255
+    assert pictures(rows_of(x), [0, 2]) == pictures(rows_of(x / 255), [0, 2])
+    assert pictures(rows_of(x.int()), [0, 2]) == []
+
+
 def test_a_dataset_and_arrays_give_the_same_pictures():
     x = noise(9, 3, 5, 7)
     data = open_rows("val", Pairs(x, torch.zeros(9, dtype=torch.int64)), CPU)
