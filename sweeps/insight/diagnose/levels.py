@@ -105,6 +105,7 @@ def underfit(run: Run) -> Finding | None:
     mend = "Widen or deepen the network, lower dropout and weight decay."
     if known_task(run):
         return warned("underfit", message + mend, train=train, val=val) if is_poor(run) else None
-    if is_poor(run) or train > LIMITS.little * run.prior:
+    right = run.has("train/accuracy") and end(run.known("train/accuracy")) > 1 - LIMITS.low
+    if is_poor(run) or (train > LIMITS.little * run.prior and not right):
         return suspected("underfit", message + mend, train=train, val=val)
     return None
