@@ -6,9 +6,9 @@
 `curves.parquet` holds 423 trainings of plain PyTorch loops, made by somebody who knew no rule: 26 pairs of task and
 network (tables, images, sequences, regressions, an autoencoder; noise that no network learns in some), 200 healthy ones
 and 223 with one of thirty planted faults that hurts by three standard deviations over seeds. Half have the mean over an
-epoch's batches as train loss; many have no accuracy, no learning rate, no norms. `right` are the findings that were
-accepted beforehand for the fault and the columns shown; `part` says whether rules were made on that pair of task and
-network, or its sums alone were looked at.
+epoch's batches as train loss; many have no accuracy, no learning rate, no norms. `right` are the findings that their
+maker, who never saw what the rules say, accepts for the fault and the columns shown; `part` says whether rules were
+made on that pair of task and network, or its sums alone were looked at.
 
 Where no finding is sure, what the curves may mean counts in a row of its own; a healthy training is warned of only by
 what is sure.

@@ -104,6 +104,7 @@ RULES: tuple[Rule, ...] = (
 NOTES: tuple[Rule, ...] = (overconfident, accuracy_misleads, slow_starter)
 """Those that do not warn."""
 
+NOTHING_WRONG = "nothing is wrong that these rules know."
 NO_LOSS = "there is neither a train/loss nor a val/loss in numbers"
 
 
@@ -131,8 +132,8 @@ def as_text(diagnoses: Sequence[Diagnosis], *, whole: bool = False) -> str:
         for place, found in enumerate(one.findings[:told]):
             lines.append(f"{one.run.trial if not place else '':<14} {found.finding:<20} {found.message}")
         if whole and not one.warnings:
-            verdict = "nothing is wrong that these rules know." if one.judged else f"nothing can be said: {NO_LOSS}."
-            verdict = "no rule is sure that anything is wrong." if one.suspected else verdict
+            known = "no rule is sure that anything is wrong." if one.suspected else NOTHING_WRONG
+            verdict = known if one.judged else f"nothing can be said: {NO_LOSS}."
             lines.append(f"{one.run.trial if not one.findings else '':<14} {verdict}")
         if whole and one.silent:
             lacking = ", ".join(f"{rule} ({lacked})" for rule, lacked in one.silent.items())
